@@ -1,0 +1,61 @@
+# Everything runs in .venv, which is made when it is missing. `make` alone lists what there is.
+#   make demo ARGS="--duration 120"     make test ARGS="-k ladder"     make test PYTHON=/opt/python3.12/bin/python3
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?=
+ARGS ?=
+UV ?= uv
+# Versions and hashes for every platform and Python; where to fetch them from is the machine's own setting.
+LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-apache lint format types lock clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+install: $(VENV)/.installed ## .venv with everything, to the hash
+
+demo: $(VENV)/.installed ## the whole way of an event on this machine, with faults and alerts
+	@exec $(BIN)/campaignwatch demo $(ARGS)
+
+test: $(VENV)/.installed ## unit and integration tests, on the embedded broker and a real Redis
+	@exec $(BIN)/pytest -q -rfEs $(ARGS)
+
+test-apache: $(VENV)/.installed ## integration tests on a real Apache Kafka (needs Java 17 and Maven)
+	@for tool in java mvn; do command -v $$tool >/dev/null || { \
+	  echo "make test-apache: no $$tool on PATH; install a Java runtime (17 or newer) and Maven, or use make test" >&2; exit 2; }; done
+	@CAMPAIGNWATCH_TEST_KAFKA=apache exec $(BIN)/pytest -q -rfEs tests/integration $(ARGS)
+
+lint: $(VENV)/.installed ## rules of style, and whether the code is formatted
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed ## format the code and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.installed ## static types, strict
+	$(BIN)/mypy --strict $(ARGS)
+
+lock: ## write constraints.txt and requirements.txt (needs uv; ARGS=--upgrade takes newer versions)
+	@command -v $(UV) >/dev/null || { echo "make lock: no uv on PATH; install it, or name it with UV=/path/to/uv" >&2; exit 2; }
+	$(UV) $(LOCK) $(ARGS) --extra dev --extra embedded pyproject.toml --output-file constraints.txt
+	$(UV) $(LOCK) --constraints constraints.txt pyproject.toml --output-file requirements.txt
+
+clean: ## remove .venv and what the tools keep
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+
+$(VENV)/.installed: constraints.txt pyproject.toml
+	@for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	  if $$candidate -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1; then \
+	    found=$$candidate; break; fi; done; \
+	if [ -z "$$found" ]; then \
+	  echo "campaignwatch needs Python 3.11, 3.12 or 3.13 with its venv module, and finds none; install one (on Debian: python3 and" >&2; \
+	  echo "python3-venv), or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 2; fi; \
+	echo "making $(VENV) with $$($$found --version); the packages take a minute or two"; \
+	$$found -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,1 @@
+"""The alerts process: a lease, a tick, and what they need."""

@@ -1,0 +1,130 @@
+"""One tick: read the tables, let the judges speak, let the incidents live, write what changed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from redis.asyncio import Redis
+
+from alerts.app.feed import Registry, feeds_for
+from alerts.app.metrics import AlertsMetrics
+from alerts.detect.conversions import ConversionsJudge
+from alerts.detect.history import FINE, History
+from alerts.detect.judge import Judge, Judgement
+from alerts.detect.traffic import TrafficJudge
+from alerts.incidents.incident import Incident, Subject
+from alerts.incidents.life import Moment, Step, advance, newest_of
+from alerts.incidents.masks import masks_of
+from alerts.incidents.store import IncidentStore
+from alerts.pacing.burn import BudgetBurnJudge
+from alerts.pacing.exhaustion import BudgetExhaustedJudge
+from alerts.rules.model import JudgeName, Rule
+from streams.config import Settings
+from streams.tables.reader import TableReader
+
+logger = logging.getLogger(__name__)
+
+#: Every judge by the name that rules use.
+JUDGES: dict[JudgeName, Judge] = {
+    JudgeName.TRAFFIC: TrafficJudge(),
+    JudgeName.CONVERSIONS: ConversionsJudge(),
+    JudgeName.BUDGET_BURN: BudgetBurnJudge(),
+    JudgeName.BUDGET_EXHAUSTED: BudgetExhaustedJudge(),
+}
+
+#: How often incidents that are kept long enough are looked for.
+FORGET_EVERY = timedelta(hours=1)
+
+
+class Evaluator:
+    """One term of a leader: holds what is known and evaluates it tick by tick."""
+
+    def __init__(
+        self, settings: Settings, rules: Sequence[Rule], tables: TableReader, redis: Redis, metrics: AlertsMetrics, token: str
+    ) -> None:
+        self._settings = settings
+        self._rules = rules
+        self._by_name = {rule.name: rule for rule in rules}
+        self._tables = tables
+        self._metrics = metrics
+        self._token = token
+        self._store = IncidentStore(redis, settings)
+        self._registry = Registry(tables, settings)
+        self._feeds = feeds_for(tables, settings, rules)
+        self._known: dict[Subject, Incident] | None = None
+        self._all: dict[str, Incident] = {}
+        self._judged: int | None = None
+        self._forgot_at: datetime | None = None
+
+    async def tick(self, at: datetime) -> str:
+        """Evaluate everything at the watermark; `at` is the present time. Returns the outcome (metrics.OUTCOMES).
+
+        Raises LeaseLost when another replica leads, redis errors when Redis is away; the next tick starts from what is stored then.
+        """
+        try:
+            return await self._tick(at)
+        except BaseException:
+            # Whether the write arrived is not known: Redis is.
+            self._known = None
+            raise
+
+    async def _tick(self, at: datetime) -> str:
+        watermark = await self._tables.watermark()
+        if watermark is None:
+            return "no_data"
+        now = watermark // FINE * FINE
+        lag = at.timestamp() - now / 1000
+        self._metrics.lag.set(lag)
+        if lag > self._settings.alerts.max_lag:
+            return "behind"
+        if self._judged is not None and now == self._judged:
+            return "nothing_new"
+        known = await self._incidents()
+        offsets = {f"{p.topic}:{p.partition}": p.applied_offset for p in await self._tables.ledger()}
+        await self._registry.refresh(at)
+        judged: list[tuple[Rule, Judgement]] = []
+        histories = {
+            cube: await feed.history(now, self._registry, masks_of(self._all.values(), self._by_name, cube, now))
+            for cube, feed in self._feeds.items()
+        }
+        # In a thread: the lease must be renewed and pages answered while thousands of rows are judged.
+        judged = await asyncio.to_thread(_judge, self._rules, histories)
+        moment = Moment(at, now, offsets, self._settings.all_cubes, self._registry.campaigns)
+        step = advance(known, judged, moment)
+        await self._write(step, at)
+        self._judged = now
+        for rule, judgement in judged:
+            self._metrics.rows.labels(rule.name).set(judgement.judged)
+        return "judged"
+
+    async def _incidents(self) -> dict[Subject, Incident]:
+        if self._known is None:
+            stored = await self._store.load()
+            self._all = {i.newest.incident_id: i for i in stored}
+            self._known = newest_of(stored)
+        return self._known
+
+    async def _write(self, step: Step, at: datetime) -> None:
+        forget: list[str] = []
+        if self._forgot_at is None or at - self._forgot_at >= FORGET_EVERY:
+            forget = [i.newest.incident_id for i in self._store.too_old(list(self._all.values()), at)]
+        if step.incidents or forget:
+            await self._store.commit(self._token, step, forget)
+        self._forgot_at = at if forget or self._forgot_at is None else self._forgot_at
+        for incident in step.incidents.values():
+            self._all[incident.newest.incident_id] = incident
+        for identity in forget:
+            del self._all[identity]
+        self._known = newest_of(list(self._all.values()))
+        for change in step.changes:
+            logger.info("%s %s: %s %s", change.rule, change.change.value, change.incident_id, change.explanation)
+        self._metrics.count(step.changes)
+        self._metrics.show_open(self._known.values())
+        self._metrics.outbox.set(await self._store.outbox_length())
+
+
+def _judge(rules: Sequence[Rule], histories: dict[str, History]) -> list[tuple[Rule, Judgement]]:
+    return [(rule, JUDGES[rule.judge].judge(rule, histories[rule.cube])) for rule in rules]

@@ -1,0 +1,109 @@
+"""The alerts process: everything that one replica runs, and its orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from redis.asyncio import Redis
+
+from alerts.app.leader import Leader, wall_clock
+from alerts.app.metrics import AlertsMetrics
+from alerts.notify.delivery import deliver_forever
+from alerts.rules.model import Rule
+from streams.api.health import Health
+from streams.api.incidents import StoredIncidents
+from streams.api.server import build_app, serve
+from streams.config import Settings
+from streams.tables.reader import TableReader
+
+logger = logging.getLogger(__name__)
+
+#: Without an answer of Redis for this many ticks the process is not ready, and for that many it asks to be restarted.
+_READY_TICKS, _ALIVE_TICKS = 3, 30
+#: Seconds that the tasks get to end.
+_GRACE = 5.0
+
+
+async def run(
+    settings: Settings, rules: Sequence[Rule], stop: asyncio.Event, *, clock: Callable[[], datetime] = wall_clock, name: str | None = None
+) -> None:
+    """Run one replica until `stop` is set: lead when possible, deliver, serve the pages.
+
+    Raises CannotServe when its HTTP address cannot be had. `name` tells replicas apart in the lease and the logs.
+    """
+    metrics = AlertsMetrics(rules)
+    redis = Redis.from_url(
+        settings.redis.url, socket_timeout=settings.redis.timeout, socket_connect_timeout=settings.redis.timeout, health_check_interval=30
+    )
+    reader = TableReader(redis, settings)
+    leader = Leader(settings, rules, reader, redis, metrics, name=name or f"{socket.gethostname()}:{os.getpid()}", clock=clock)
+    started = clock()
+
+    def health() -> Health:
+        silence = clock() - (leader.seen_redis or started)
+        details = {
+            "leader": leader.leads,
+            "redis_silent_seconds": round(silence.total_seconds(), 1),
+            "seen_redis": leader.seen_redis is not None,
+        }
+        tick = timedelta(seconds=max(settings.alerts.tick, settings.alerts.lease))
+        return Health(
+            alive=silence < _ALIVE_TICKS * tick, ready=leader.seen_redis is not None and silence < _READY_TICKS * tick, details=details
+        )
+
+    app = build_app(
+        settings,
+        reader,
+        clock=lambda: int(clock().timestamp() * 1000),
+        metrics=metrics.render,
+        health=health,
+        incidents=StoredIncidents(redis, settings),
+    )
+    server = await serve(app, settings.alerts.http_host, settings.alerts.http_port)
+    logger.info("alerts: %d rules, pages on %s", len(rules), server.url)
+    try:
+        await _until(
+            stop,
+            leader.run(stop),
+            deliver_forever(settings, redis, registry=metrics.registry, clock=clock, stop=stop),
+        )
+    finally:
+        await server.stop()
+        await redis.aclose()
+    logger.info("alerts: ended")
+
+
+async def _until(stop: asyncio.Event, *jobs: Coroutine[Any, Any, None]) -> None:
+    """Run the jobs until `stop` is set and they have ended, or the grace period is over. A job that fails stops all and is raised."""
+    tasks = [asyncio.create_task(job) for job in jobs]
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    failed = [task for task in tasks if task.done() and task.exception() is not None]
+    stop.set()
+    await asyncio.wait(tasks, timeout=_GRACE)
+    for task in (stopping, *tasks):
+        task.cancel()
+    await asyncio.gather(stopping, *tasks, return_exceptions=True)
+    for task in failed:
+        task.result()
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Let SIGTERM and SIGINT end the process in order; a second one ends it at once."""
+    loop = asyncio.get_running_loop()
+
+    def asked(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        logger.info("alerts: asked to stop (%s)", signal.Signals(number).name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked, number)

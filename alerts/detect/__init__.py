@@ -1,0 +1,1 @@
+"""Judges of traffic: history in, verdict with evidence out. Nothing here reads a clock or a table."""

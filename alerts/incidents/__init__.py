@@ -1,0 +1,1 @@
+"""Incidents: the life of a problem from the first verdict to its resolution."""

@@ -1,0 +1,81 @@
+"""The exhaustion judge: the day's or the month's budget is spent, and the campaign still runs."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from alerts.detect.history import History, Ints
+from alerts.detect.judge import Direction, Judgement, Verdict
+from alerts.incidents.change import Expected
+from alerts.pacing.burn import money
+from alerts.pacing.days import day_bounds, month_bounds
+from alerts.pacing.plan import MICROS, Plan
+from alerts.rules.model import ExhaustionStep, Rule
+
+
+class BudgetExhaustedJudge:
+    """Spend since the start of the campaign's own day, or month, against the whole budget; whatever the pacing."""
+
+    def judge(self, rule: Rule, history: History) -> Judgement:
+        """One verdict per campaign: of day and month the one that is further over."""
+        steps = sorted(rule.exhaustion, key=lambda s: s.share)
+        today: dict[ZoneInfo, Ints] = {}
+        verdicts = []
+        judged = 0
+        calm = np.ones(len(history.rows), np.bool_)
+        for index, row in enumerate(history.rows):
+            plan = history.plan_of(row)
+            if plan is None:
+                continue
+            judged += 1
+            if plan.zone not in today:
+                today[plan.zone] = history.spent_since(day_bounds(history.end - 1, plan.zone)[0])
+            over = [
+                (spent, budget, period)
+                for spent, budget, period in _periods(plan, history, index, int(today[plan.zone][index]))
+                if spent >= steps[0].share * budget and (spent - budget) >= (rule.min_money * MICROS if spent > budget else 0)
+            ]
+            if over:
+                calm[index] = False
+                spent, budget, period = max(over, key=lambda o: o[0] / o[1])
+                verdicts.append(_verdict(history, index, plan, spent, budget, period, steps))
+        return Judgement(history.rows, verdicts, calm, judged, absent_is_calm=True)
+
+
+def _periods(plan: Plan, history: History, index: int, today: int) -> list[tuple[int, int, str]]:
+    periods = []
+    if plan.daily is not None:
+        budget = plan.day_budget(history.end - 1)
+        if budget:
+            periods.append((today, budget, "day"))
+    if plan.monthly is not None and history.month_spend is not None:
+        periods.append((int(history.month_spend[index]), plan.monthly, "month"))
+    return periods
+
+
+def _verdict(history: History, index: int, plan: Plan, spent: int, budget: int, period: str, steps: list[ExhaustionStep]) -> Verdict:
+    row = history.rows[index]
+    share = spent / budget
+    severity = [step.severity for step in steps if share >= step.share][-1]
+    bounds = day_bounds if period == "day" else month_bounds
+    start, _ = bounds(history.end - 1, plan.zone)
+    currency = history.currency
+    return Verdict(
+        row=row,
+        direction=Direction.EXHAUSTED,
+        severity=severity,
+        measure="spend",
+        observed=spent / MICROS,
+        expected=Expected(low=0.0, mid=budget / MICROS, high=budget / MICROS),
+        start=start,
+        end=history.end,
+        explanation=(
+            f"{history.title_of(row)}: {money(spent)} {currency} spent since the start of the {period} ({plan.zone.key}),"
+            f" {100 * share:.0f}% of the budget of {money(budget)} {currency}. The plan has nothing left for the rest of the {period}."
+            " Look first whether the platform knows this budget, then pause the campaign or raise the budget."
+        ),
+        money_at_stake=Decimal(max(0, spent - budget)).scaleb(-6).quantize(Decimal("0.01")),
+    )

@@ -1,0 +1,212 @@
+"""The web application that the streams and the alerts process both serve: thin handlers around the declared pages."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiohttp import web
+from redis.exceptions import RedisError
+
+from streams.api.campaigns import campaigns_content
+from streams.api.encoding import encode
+from streams.api.health import Health
+from streams.api.incidents import Incidents
+from streams.api.kpis import KpiQuery, SeriesQuery, answer, series
+from streams.api.ledger import ledger_content
+from streams.api.openapi import VERSION, document
+from streams.api.pages import pages
+from streams.api.query import BadQuery, Parameter, read_parameters
+from streams.api.span import span_of
+from streams.config import Settings
+from streams.errors import UserError
+from streams.tables.reader import TableReader
+from streams.tables.windows import TableError
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that requests in flight may take when the process stops.
+_STOP_SECONDS = 1.0
+
+
+class Metrics(Protocol):
+    """Renders a process' metrics."""
+
+    def __call__(self, accept: str, /) -> tuple[bytes, str]:
+        """The exposition and its content type, in the form that the Accept header prefers."""
+        ...
+
+
+Values = dict[str, Any]
+Handler = Callable[[Values, web.Request], Awaitable[web.StreamResponse]]
+
+
+def build_app(
+    settings: Settings,
+    reader: TableReader,
+    *,
+    clock: Callable[[], int],
+    metrics: Metrics,
+    health: Callable[[], Health],
+    incidents: Incidents | None = None,
+) -> web.Application:
+    """The application of one process.
+
+    `clock` gives epoch ms; `health` is asked at every probe and must be cheap; without `incidents` their page is a 404.
+    """
+    handlers = _Handlers(settings, reader, clock, metrics, health, incidents)
+    by_path: Mapping[str, Handler] = {
+        "/": handlers.index,
+        "/api/kpis": handlers.kpis,
+        "/api/kpis/series": handlers.series,
+        "/api/ledger": handlers.ledger,
+        "/api/campaigns": handlers.campaigns,
+        "/api/incidents": handlers.incidents,
+        "/metrics": handlers.metrics,
+        "/healthz": handlers.healthz,
+        "/readyz": handlers.readyz,
+        "/openapi.json": handlers.openapi,
+    }
+    app = web.Application(middlewares=[_problems_as_json])
+    for page in pages(settings):
+        if page.path != "/api/incidents" or incidents is not None:
+            app.router.add_get(page.path, _with_parameters(page.parameters, by_path[page.path]))
+    return app
+
+
+@dataclass(frozen=True, slots=True)
+class _Handlers:
+    settings: Settings
+    reader: TableReader
+    clock: Callable[[], int]
+    render: Metrics
+    probe: Callable[[], Health]
+    source: Incidents | None
+
+    async def index(self, _: Values, __: web.Request) -> web.Response:
+        return _json({"name": "Campaignwatch", "version": VERSION, "pages": {page.path: page.summary for page in pages(self.settings)}})
+
+    async def kpis(self, values: Values, _: web.Request) -> web.Response:
+        query = KpiQuery(
+            cube=values["cube"],
+            span=span_of(values["from"], values["to"], values["window"]),
+            sort=values["sort"],
+            limit=values["limit"],
+            offset=values["offset"],
+            where=values["where"],
+            columns=values["columns"],
+        )
+        return _json((await answer(query, self.reader, self.settings, self.clock())).content())
+
+    async def series(self, values: Values, _: web.Request) -> web.Response:
+        span = span_of(values["from"], values["to"], values["window"])
+        query = SeriesQuery(values["cube"], span, values["step"], values["measure"], values["where"])
+        return _json((await series(query, self.reader, self.settings, self.clock())).content())
+
+    async def ledger(self, _: Values, __: web.Request) -> web.Response:
+        return _json(ledger_content(await self.reader.ledger()))
+
+    async def campaigns(self, values: Values, _: web.Request) -> web.Response:
+        return _json(campaigns_content(await self.reader.campaigns(), values["where"], values["limit"], values["offset"]))
+
+    async def incidents(self, values: Values, _: web.Request) -> web.Response:
+        assert self.source is not None
+        found = await self.source(None if values["state"] == "all" else values["state"])
+        return _json({"total": len(found), "incidents": found[values["offset"] :][: values["limit"]]})
+
+    async def metrics(self, _: Values, request: web.Request) -> web.Response:
+        body, content_type = self.render(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def healthz(self, _: Values, __: web.Request) -> web.Response:
+        health = self.probe()
+        return _json(health.content(health.alive, "failing"), 200 if health.alive else 503)
+
+    async def readyz(self, _: Values, __: web.Request) -> web.Response:
+        health = self.probe()
+        good = health.alive and health.ready
+        return _json(health.content(good, "not ready"), 200 if good else 503)
+
+    async def openapi(self, _: Values, __: web.Request) -> web.Response:
+        return _json(document(self.settings))
+
+
+def _with_parameters(declared: tuple[Parameter, ...], handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await handler(read_parameters(declared, request.query.items()), request)
+
+    return handle
+
+
+def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    fixed = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    return web.Response(body=encode(content), status=status, headers={**fixed, **(headers or {})})
+
+
+def _problem(status: int, error: str, hint: str | None = None, headers: Mapping[str, str] | None = None) -> web.Response:
+    # What was asked may hold half a character (a lone surrogate), which no JSON can carry.
+    content = {"error": error} if hint is None else {"error": error, "hint": hint}
+    return _json({key: value.encode("utf-8", "replace").decode("utf-8") for key, value in content.items()}, status, headers)
+
+
+@web.middleware
+async def _problems_as_json(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except BadQuery as error:
+        return _problem(400, error.error, error.hint)
+    except TableError as error:
+        return _problem(400, str(error))
+    except (RedisError, OSError) as error:
+        logger.warning("%s cannot be answered, Redis does not: %s", request.path, error)
+        return _problem(503, "Redis, where the tables are kept, does not answer", "try again; /readyz says when this process is ready")
+    except web.HTTPNotFound:
+        paths = sorted(resource.canonical for resource in request.app.router.resources())
+        return _problem(404, f"there is no page {request.path}", f"there are: {', '.join(paths)}")
+    except web.HTTPMethodNotAllowed as error:
+        allow = {"Allow": ", ".join(sorted(error.allowed_methods))}
+        return _problem(405, f"{request.method} is not possible here", "every page is read with GET", allow)
+    except web.HTTPException as error:
+        return _problem(error.status, error.reason)
+    except Exception:
+        logger.exception("%s failed", request.path_qs)
+        return _problem(500, "this page failed for a reason of its own", "the log of the process has the details")
+
+
+class CannotServe(UserError):
+    """The pages cannot be served at this address; the message says why and what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Pages being served. `port` is the real one when 0 was asked for."""
+
+    host: str
+    port: int
+    _runner: web.AppRunner
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:8081`."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    async def stop(self) -> None:
+        """Close the port; requests in flight get a second."""
+        await self._runner.cleanup()
+
+
+async def serve(app: web.Application, host: str, port: int) -> Server:
+    """Serve `app` on host and port (0: a free one) in the running loop. CannotServe when the address cannot be had."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_SECONDS)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        await runner.cleanup()
+        why = "another process listens there" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        advice = "set streams.http_port or alerts.http_port to another port, or to 0 for any free one"
+        raise CannotServe(f"the HTTP pages cannot be served on {host}:{port}: {why}; {advice}") from error
+    return Server(host, runner.addresses[0][1], runner)

@@ -1,0 +1,28 @@
+"""The command `campaignwatch streams`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from streams.config import INPUT_TOPICS, Topic, load
+from streams.logs import configure
+from streams.options import ConfigOption
+from streams.preflight import check_kafka, check_redis
+
+
+def streams(config: ConfigOption = None) -> None:
+    """Run a streams worker: it reads the topics' partitions that Kafka gives it and keeps their KPI tables in Redis.
+
+    Start as many as there is work for, up to one per partition; they share it. SIGTERM ends a worker cleanly.
+    """
+    from streams.app.worker import run
+
+    settings = load(config)
+    configure(settings.log_level)
+
+    async def main() -> None:
+        await check_redis(settings)
+        await check_kafka(settings, (*INPUT_TOPICS, Topic.QUARANTINE))
+        await run(settings)
+
+    asyncio.run(main())

@@ -1,0 +1,146 @@
+"""All partitions that this worker owns: between Faust, which assigns them, and the owners, who do the work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from faust.types import TP
+from redis.asyncio import Redis
+
+from streams.config import INPUT_TOPICS, Settings, Topic
+from streams.events.refusal import Refusal
+from streams.ingest.owner import KafkaFailure, PartitionOwner
+from streams.metrics.ingest import IngestMetrics
+from streams.quarantine.record import quarantine_record
+from streams.tables.keys import PartitionKeys
+from streams.tables.store import PartitionStore
+from streams.transport import Batch, Consumer
+
+log = logging.getLogger(__name__)
+
+
+class AssignedPartitions:
+    """The `Owners` of the transport."""
+
+    def __init__(
+        self, settings: Settings, redis: Redis, producer: AIOKafkaProducer, metrics: IngestMetrics, *, clock: Callable[[], float]
+    ) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._producer = producer
+        self.metrics = metrics
+        self._clock = clock
+        self._owners: dict[TP, PartitionOwner] = {}
+        self._topics = {settings.topic(topic): topic for topic in INPUT_TOPICS}
+        #: Set by the app once Faust has made its consumer.
+        self.consumer: Callable[[], Consumer] | None = None
+        #: Whether Kafka has assigned anything since the start, be it nothing.
+        self.assigned = False
+
+    def __len__(self) -> int:
+        return len(self._owners)
+
+    async def acquire(self, earliest: Mapping[TP, int]) -> Mapping[TP, int]:
+        """Claim the partitions and load their state, all at once."""
+        self.assigned = True
+        wanted = [tp for tp in earliest if tp.topic in self._topics]
+        fresh = {tp: self._new_owner(tp) for tp in wanted if tp not in self._owners}
+        self._owners |= fresh
+        started = await asyncio.gather(*(owner.start(earliest[tp]) for tp, owner in fresh.items()), return_exceptions=True)
+        for tp, outcome in zip(fresh, started, strict=True):
+            if isinstance(outcome, BaseException):
+                log.warning("%s:%d was taken away while it was being claimed (%r)", tp.topic, tp.partition, outcome)
+        return {tp: self._owners[tp].next_offset for tp in wanted if tp in self._owners and self._owners[tp].next_offset >= 0}
+
+    async def release(self, partitions: Iterable[TP], *, finish: bool = False) -> None:
+        """Let go of the partitions."""
+        gone = [self._owners.pop(tp) for tp in (TP(tp.topic, tp.partition) for tp in partitions) if tp in self._owners]
+        await asyncio.gather(*(owner.release(finish=finish) for owner in gone))
+
+    async def release_all(self) -> None:
+        """Apply what is pending, then let go of everything."""
+        await self.release(list(self._owners), finish=True)
+
+    def applied(self) -> Mapping[TP, int]:
+        """Offset after the last applied record, per partition."""
+        return {tp: owner.next_offset for tp, owner in self._owners.items()}
+
+    async def take(self, batch: Batch) -> None:
+        """Hand a fetched batch to its owner. Batches of partitions not owned are dropped: their owner reads them again."""
+        owner = self._owners.get(batch.tp)
+        if owner is not None:
+            await owner.take(batch.records)
+
+    # What the pages say.
+
+    @property
+    def loaded(self) -> bool:
+        """Every assigned partition is claimed and its state loaded."""
+        return all(owner.next_offset >= 0 for owner in self._owners.values())
+
+    def lag(self) -> int:
+        """Records that are known to wait in the owned partitions."""
+        return sum(lag for _, lag in self._lags())
+
+    def stuck(self) -> list[str]:
+        """Partitions with records waiting in which nothing was applied for `streams.stuck_after` seconds."""
+        oldest = self._clock() - self._settings.streams.stuck_after
+        return [f"{tp.topic}:{tp.partition}" for tp, lag in self._lags() if lag and self._owners[tp].progress_at < oldest]
+
+    def update_gauges(self) -> None:
+        """Bring the gauges that change with time up to date."""
+        lateness, idle = (int(seconds * 1000) for seconds in (self._settings.streams.lateness, self._settings.streams.idle_timeout))
+        for tp, lag in self._lags():
+            self.metrics.lag.labels(tp.topic, str(tp.partition)).set(lag)
+            meta = self._owners[tp].meta
+            watermark = meta.watermark(lateness, idle) if meta is not None else None
+            if watermark is not None:
+                self.metrics.watermark.labels(tp.topic, str(tp.partition)).set(watermark / 1000)
+
+    def _lags(self) -> list[tuple[TP, int]]:
+        consumer = self.consumer() if self.consumer is not None else None
+        if consumer is None:
+            return []
+        return [(tp, consumer.behind(tp, owner.next_offset)) for tp, owner in self._owners.items() if owner.next_offset >= 0]
+
+    def _new_owner(self, tp: TP) -> PartitionOwner:
+        keys = PartitionKeys(self._settings.redis.namespace, tp.topic, tp.partition)
+        store = PartitionStore(self._redis, keys, self._settings.all_cubes)
+        return PartitionOwner(self._topics[tp.topic], self._settings, store, _PartitionLog(self, tp), self.metrics, clock=self._clock)
+
+    async def quarantine(self, refused: Sequence[tuple[Any, Refusal]]) -> None:
+        """Write refused records and wait until Kafka has them."""
+        topic = self._settings.topic(Topic.QUARANTINE)
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        try:
+            sent = [await self._producer.send(topic, quarantine_record(record, refusal, now), key=record.key) for record, refusal in refused]
+            await asyncio.gather(*sent)
+        except KafkaError as error:
+            raise KafkaFailure(f"{topic}: {error}") from error
+
+
+class _PartitionLog:
+    """Kafka, as one owner sees it."""
+
+    def __init__(self, partitions: AssignedPartitions, tp: TP) -> None:
+        self._partitions = partitions
+        self._tp = tp
+
+    def _consumer(self) -> Consumer:
+        assert self._partitions.consumer is not None
+        return self._partitions.consumer()
+
+    async def seek_back(self, offset: int) -> None:
+        await self._consumer().seek_back(self._tp, offset)
+
+    def at_end(self, next_offset: int) -> bool:
+        return self._consumer().at_end(self._tp, next_offset)
+
+    async def quarantine(self, refused: Sequence[tuple[Any, Refusal]]) -> None:
+        await self._partitions.quarantine(refused)

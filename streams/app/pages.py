@@ -1,0 +1,42 @@
+"""The HTTP pages of a streams worker: its metrics, its health, and the tables."""
+
+from __future__ import annotations
+
+import time
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from redis.asyncio import Redis
+
+from streams.api.health import Health
+from streams.api.incidents import StoredIncidents
+from streams.api.server import Server, build_app, serve
+from streams.app.owners import AssignedPartitions
+from streams.config import Settings
+from streams.tables.reader import TableReader
+
+
+async def serve_pages(settings: Settings, redis: Redis, registry: CollectorRegistry, owners: AssignedPartitions) -> Server:
+    """Start the pages. Raises UserError when the address is taken."""
+
+    def metrics(accept: str) -> tuple[bytes, str]:
+        owners.update_gauges()
+        encoder, content_type = choose_encoder(accept)
+        return encoder(registry), content_type
+
+    app = build_app(
+        settings,
+        TableReader(redis, settings),
+        clock=lambda: int(time.time() * 1000),
+        metrics=metrics,
+        health=lambda: health_of(owners),
+        incidents=StoredIncidents(redis, settings),
+    )
+    return await serve(app, settings.streams.http_host, settings.streams.http_port)
+
+
+def health_of(owners: AssignedPartitions) -> Health:
+    """Alive while no partition that has records waiting stands still; ready once partitions are claimed and read to their end once."""
+    stuck = owners.stuck()
+    details = {"partitions": len(owners), "stuck": stuck, "lag": owners.lag()}
+    return Health(alive=not stuck, ready=owners.assigned and owners.loaded, details=details)

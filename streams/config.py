@@ -1,0 +1,332 @@
+"""Settings of every process, from one YAML file and the environment (the environment wins).
+
+`load(path)` is the only way in. Each field's description is what `campaignwatch config` prints and what the README's
+configuration table is made from; an unknown key, or a value that cannot be, is refused with the file, the key and the reason.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from streams.errors import UserError
+
+ENV_PREFIX = "CAMPAIGNWATCH_"
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class ConfigError(UserError):
+    """The configuration cannot be used. The message names the source, the key and the reason."""
+
+
+class Topic(StrEnum):
+    """The topics of the contract, by the name behind the prefix."""
+
+    CLICKS = "clicks"
+    CONVERSIONS = "conversions"
+    ENGAGEMENTS = "engagements"
+    SPEND = "spend"
+    CAMPAIGNS = "campaigns"
+    QUARANTINE = "quarantine"
+    ALERTS = "alerts"
+
+
+#: Topics whose records are measured, in the order in which documents list them.
+EVENT_TOPICS = (Topic.CLICKS, Topic.CONVERSIONS, Topic.ENGAGEMENTS, Topic.SPEND)
+#: Topics that the streams workers read.
+INPUT_TOPICS = (*EVENT_TOPICS, Topic.CAMPAIGNS)
+
+#: Event fields that a cube may be keyed by. Personal data (user_id, ip, user_agent) is not among them on purpose.
+DIMENSIONS = (
+    "campaign_id",
+    "channel",
+    "account_id",
+    "platform",
+    "creative_id",
+    "keyword",
+    "region",
+    "segment",
+    "experiment_id",
+    "variant_id",
+)
+
+#: The cubes of the contract: name -> the dimensions of a row's key.
+DEFAULT_CUBES: dict[str, tuple[str, ...]] = {
+    "total": (),
+    "account": ("account_id",),
+    "campaign": ("campaign_id",),
+    "channel": ("channel",),
+    "platform": ("platform",),
+    "region": ("region",),
+    "campaign_channel": ("campaign_id", "channel"),
+    "campaign_creative": ("campaign_id", "creative_id"),
+    "channel_segment": ("channel", "segment"),
+    "experiment_variant": ("experiment_id", "variant_id"),
+}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Kafka(_Section):
+    """The broker and the topics on it."""
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    """Comma-separated host:port list of the brokers."""
+    topic_prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,100}$")] = "marketing"
+    """What stands before the dot in every topic's name."""
+    partitions: Annotated[int, Field(ge=1, le=10_000)] = 4
+    """Partitions that `topics create` gives each event topic. More partitions, more workers."""
+    replication_factor: Annotated[int, Field(ge=1, le=10)] = 1
+    """Copies of each partition that `topics create` asks for; 3 in production."""
+    retention_hours: Annotated[int, Field(ge=1)] = 168
+    """How long `topics create` tells the broker to keep events; also how far back a rebuild can reach."""
+    session_timeout: Seconds = 10.0
+    """Seconds without a heartbeat after which a worker's partitions move to the others."""
+
+
+class Redis(_Section):
+    """Where the tables, incidents and the outbox are."""
+
+    url: str = "redis://127.0.0.1:6379/0"
+    """Where the tables are kept. rediss:// for TLS."""
+    namespace: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,64}$")] = "cw"
+    """First part of every key, so that several installations can share a server."""
+    timeout: Seconds = 5.0
+    """Seconds after which a Redis call is given up and tried again."""
+
+
+class Pane(_Section):
+    """One step of the ladder of windows."""
+
+    size: Annotated[int, Field(ge=10)]
+    """Length of the pane in seconds; a multiple of the step below it, and it divides a day."""
+    keep: Annotated[int, Field(ge=60)]
+    """Seconds that the pane stays readable after its end, measured on the records' own time."""
+
+
+MINUTE, HOUR, DAY = 60, 3_600, 86_400
+
+
+class Streams(_Section):
+    """The workers that keep the tables."""
+
+    http_host: str = "127.0.0.1"
+    """Address of a streams worker's HTTP pages."""
+    http_port: Annotated[int, Field(ge=0, le=65_535)] = 8081
+    """Port of a streams worker's HTTP pages; 0 picks a free one."""
+    flush_interval: Seconds = 0.3
+    """Seconds that events of a partition are gathered before they are applied in one atomic write."""
+    flush_events: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Events of a partition that are applied at once without waiting for the interval."""
+    dedupe_horizon: Seconds = 3_600.0
+    """Seconds between record times within which a repeated event_id is a duplicate (the bound included)."""
+    lateness: Annotated[float, Field(ge=0)] = 5.0
+    """Seconds that the watermark stays behind the newest event, for events that overtake each other."""
+    idle_timeout: Seconds = 15.0
+    """Seconds without records after which a partition that is read to its end no longer holds the watermark."""
+    stuck_after: Seconds = 60.0
+    """Seconds that a partition with records waiting may stand still before the worker says that it is not alive."""
+    open_cells: Annotated[int, Field(ge=10_000)] = 20_000_000
+    """Table cells that a worker keeps in memory between writes; above it the panes used longest ago are read again when needed."""
+    max_rows_per_cube: Annotated[int, Field(ge=1)] = 1_000_000
+    """Rows per cube, topic-partition and day; further ones are counted in the row of absent dimensions, and a metric says so."""
+    max_kinds: Annotated[int, Field(ge=1)] = 1_000
+    """Different event kinds per topic-partition and day that get a measure of their own; further ones count in the sums only."""
+    ladder: tuple[Pane, ...] = (
+        Pane(size=10, keep=HOUR),
+        Pane(size=MINUTE, keep=26 * HOUR),
+        Pane(size=15 * MINUTE, keep=35 * DAY),
+        Pane(size=DAY, keep=400 * DAY),
+    )
+    """The panes, finest first. Events older than the last step's retention are too late."""
+
+    @model_validator(mode="after")
+    def _ladder_fits(self) -> Streams:
+        if not self.ladder:
+            raise ValueError("ladder: at least one pane is needed")
+        if self.ladder[0].size % 10:
+            raise ValueError("ladder: the finest pane must be a multiple of 10 seconds")
+        for step in self.ladder:
+            if DAY % step.size:
+                raise ValueError(f"ladder: a pane of {step.size} s does not divide a day")
+        for finer, coarser in zip(self.ladder, self.ladder[1:], strict=False):
+            if coarser.size <= finer.size or coarser.size % finer.size:
+                raise ValueError(f"ladder: {coarser.size} s is not a larger multiple of {finer.size} s")
+            if coarser.keep < finer.keep:
+                raise ValueError(f"ladder: panes of {coarser.size} s must be kept at least as long as those of {finer.size} s")
+        return self
+
+
+class SpendSource(StrEnum):
+    """Which topic a platform's `spend` is taken from."""
+
+    EVENTS = "events"
+    REPORTS = "reports"
+
+
+class Money(_Section):
+    """Currencies, and where spend is taken from."""
+
+    reporting_currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
+    """Currency that all money is kept and shown in."""
+    rates: dict[str, Decimal] = {}
+    """Reporting currency per unit of another currency, as a string: {EUR: "1.0842"}. A currency without a rate is quarantined."""
+    spend_sources: dict[str, SpendSource] = {}
+    """Per platform, whether `spend` is the cost on events or the amount in the platform's reports. Default: events."""
+
+    @field_validator("rates", mode="before")
+    @classmethod
+    def _no_float_rates(cls, rates: Any) -> Any:
+        if isinstance(rates, dict):
+            for currency, rate in rates.items():
+                if isinstance(rate, float):
+                    raise ValueError(f'{currency}: write the rate as a string ("{rate}"), so that it is exact')
+        return rates
+
+    @field_validator("rates")
+    @classmethod
+    def _sane_rates(cls, rates: dict[str, Decimal]) -> dict[str, Decimal]:
+        for currency, rate in rates.items():
+            if not re.fullmatch(r"[A-Z]{3}", currency):
+                raise ValueError(f"{currency}: a currency is three capital letters (ISO 4217)")
+            if not rate.is_finite() or not 0 < rate <= 1_000_000:
+                raise ValueError(f"{currency}: the rate must be above 0 and at most 1000000")
+        return rates
+
+
+class Privacy(_Section):
+    """What becomes of personal data."""
+
+    user_key: SecretStr = SecretStr("campaignwatch-development-key")
+    """Key of the HMAC that user ids are turned into before anything is stored. Set your own."""
+
+
+class Slack(_Section):
+    """How Slack is reached."""
+
+    webhook_url: SecretStr | None = None
+    """Incoming webhook; new messages only, cannot update one in place."""
+    bot_token: SecretStr | None = None
+    """Bot token (xoxb-...) with chat:write; messages are updated in place. Wins over the webhook."""
+    channel: str = "#campaign-alerts"
+    """Channel for the bot's messages."""
+    api_url: str = "https://slack.com/api/"
+    """Base of Slack's Web API; set it to a stand-in for a rehearsal."""
+    min_interval: Seconds = 1.0
+    """Seconds between two messages in the channel. Slack allows about one a second."""
+    timeout: Seconds = 10.0
+    """Seconds after which a call of Slack is given up and tried again."""
+
+
+class Alerts(_Section):
+    """The process that judges and tells."""
+
+    http_host: str = "127.0.0.1"
+    """Address of the alerts process' HTTP pages."""
+    http_port: Annotated[int, Field(ge=0, le=65_535)] = 8082
+    """Port of the alerts process' HTTP pages; 0 picks a free one."""
+    tick: Seconds = 10.0
+    """Seconds between two looks at the tables, aligned to the clock."""
+    lease: Seconds = 15.0
+    """Seconds after which a leader that stopped renewing is replaced."""
+    max_lag: Seconds = 300.0
+    """Seconds that the watermark may be behind the clock; further behind, old news is not judged and a metric says so."""
+    outbox_length: Annotated[int, Field(ge=1_000)] = 100_000
+    """Changes of incidents that the outbox keeps for the sinks; older ones go first."""
+    keep_resolved_days: Annotated[int, Field(ge=1)] = 30
+    """Days that a resolved incident stays in /api/incidents."""
+    dashboard_url: str | None = None
+    """Base URL of Grafana, for the links in messages."""
+    fold_above: Annotated[int, Field(ge=1)] = 20
+    """Waiting changes above which Slack is told only the newest of an incident's updates; openings and resolutions are always told."""
+
+
+class Settings(BaseSettings):
+    """All settings. Environment: CAMPAIGNWATCH_SECTION__KEY; two underscores nest."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+    kafka: Kafka = Kafka()
+    redis: Redis = Redis()
+    streams: Streams = Streams()
+    money: Money = Money()
+    privacy: Privacy = Privacy()
+    alerts: Alerts = Alerts()
+    slack: Slack = Slack()
+    cubes: dict[str, tuple[str, ...]] = {}
+    """Cubes of your own, beside the standard ones: {keyword: [campaign_id, keyword]}."""
+    rules: list[dict[str, Any]] = []
+    """Alert rules of your own or changes to the standard ones; see docs/rules.md."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """How much the processes say on standard error."""
+
+    @field_validator("cubes")
+    @classmethod
+    def _known_dimensions(cls, cubes: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name, dimensions in cubes.items():
+            if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
+                raise ValueError(f"{name!r}: a cube's name is lower-case letters, digits and underscores")
+            if name in DEFAULT_CUBES:
+                raise ValueError(f"{name}: this name belongs to a standard cube")
+            for dimension in dimensions:
+                if dimension not in DIMENSIONS:
+                    raise ValueError(f"{name}: unknown dimension {dimension!r}; there are {', '.join(DIMENSIONS)}")
+            if len(set(dimensions)) != len(dimensions) or not dimensions:
+                raise ValueError(f"{name}: name each dimension once, and at least one")
+        return cubes
+
+    @property
+    def all_cubes(self) -> dict[str, tuple[str, ...]]:
+        """The standard cubes and the operator's own: name -> dimensions."""
+        return {**DEFAULT_CUBES, **self.cubes}
+
+    def topic(self, topic: Topic) -> str:
+        """Full name of a topic, `marketing.clicks`."""
+        return f"{self.kafka.topic_prefix}.{topic.value}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Pydantic's hook: where values come from, the strongest first."""
+        # The file's content comes in as init values; the environment must win over it.
+        return env_settings, init_settings
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read the settings from `path` (YAML, optional) and the environment.
+
+    Raises ConfigError, with file, key and reason, when they cannot be used.
+    """
+    content: Any = {}
+    if path is not None:
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not valid YAML: {error}") from error
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path}: the file must hold sections such as `kafka:` and `redis:`")
+    try:
+        return Settings(**content)
+    except ValidationError as error:
+        source = f"{path} or {ENV_PREFIX}* in the environment" if path else f"{ENV_PREFIX}* in the environment"
+        lines = [f"  {'.'.join(map(str, e['loc'])) or '(top)'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(f"{source}:\n" + "\n".join(lines)) from error

@@ -1,0 +1,123 @@
+"""From the bytes of a record to one JSON object whose numbers keep their literal text.
+
+JSON's own grammar is the only limit: a number may have any number of digits, and nesting may be as deep as 64 KiB allow. Neither
+floats nor the interpreter's recursion limit have a say in what is valid, so a record is judged alike on every machine.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from streams.events.refusal import Reason, Refusal
+
+#: Longest value of a record, bytes.
+MAX_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A JSON number as it was written."""
+
+    text: str
+
+
+def read_object(value: bytes) -> dict[str, Any]:
+    """The JSON object that `value` holds; numbers are `Number`, of duplicate keys the last wins.
+
+    Raises Refusal: too_large, or malformed when the bytes are not one UTF-8 JSON object.
+    """
+    if len(value) > MAX_BYTES:
+        raise Refusal(Reason.TOO_LARGE, f"the value has {len(value)} bytes; at most {MAX_BYTES} are taken")
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Refusal(Reason.MALFORMED, f"not UTF-8: byte {error.start} cannot be read; send the JSON text as UTF-8") from error
+    if text.startswith("\ufeff"):
+        raise Refusal(Reason.MALFORMED, "the value starts with a byte-order mark; send the JSON text without it")
+    try:
+        content = json.loads(text, parse_float=Number, parse_int=Number, parse_constant=_no_constant)
+    except RecursionError:
+        content = _read_deep(text)
+    except json.JSONDecodeError as error:
+        raise Refusal(Reason.MALFORMED, f"not JSON: {error.msg} at character {error.pos}") from error
+    if not isinstance(content, dict):
+        raise Refusal(Reason.MALFORMED, f"expected one JSON object, got {_named(content)}")
+    return content
+
+
+def _no_constant(name: str) -> Any:
+    raise Refusal(Reason.MALFORMED, f"not JSON: {name} is no JSON number; leave the field out")
+
+
+def _named(content: Any) -> str:
+    if isinstance(content, Number):
+        return "a number"
+    if isinstance(content, str):
+        return "a string"
+    return "an array" if isinstance(content, list) else {None: "null", True: "true", False: "false"}[content]
+
+
+_TOKEN = re.compile(
+    r"""(?P<mark>[{}\[\],:])
+    | (?P<string>"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")
+    | (?P<number>-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)
+    | (?P<word>true|false|null)""",
+    re.VERBOSE,
+)
+_BLANK = re.compile(r"[ \t\n\r]*")
+_WORDS = {"true": True, "false": False, "null": None}
+_CLOSING = {"{": "}", "[": "]"}
+
+
+def _read_deep(text: str) -> Any:
+    """What `json.loads` would give, with a stack of its own: for values nested deeper than the interpreter may recurse."""
+    holders: list[tuple[Any, str | None]] = []
+    holder: Any = None
+    key: str | None = None
+    result: Any = None
+    # What may come next: a value, a key, what follows a key, what follows a value; "first" also allows to close an empty holder.
+    expect, first = "value", False
+    at = _blank_end(text, 0)
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            break
+        token, kind = match.group(), match.lastgroup
+        done = None  # the value that this token completes, wrapped
+        if expect == "value" and kind != "mark":
+            done = (_WORDS[token] if kind == "word" else Number(token) if kind == "number" else json.loads(token),)
+        elif expect == "value" and token in _CLOSING:
+            holders.append((holder, key))
+            holder, key = ({} if token == "{" else []), None
+            expect, first = ("key" if token == "{" else "value"), True
+        elif expect == "key" and kind == "string":
+            key, expect, first = json.loads(token), "colon", False
+        elif expect == "colon" and token == ":":
+            expect = "value"
+        elif expect == "after" and token == "," and holder is not None:
+            expect = "key" if isinstance(holder, dict) else "value"
+        elif holder is not None and (expect == "after" or first) and token == ("}" if isinstance(holder, dict) else "]"):
+            done = (holder,)
+            holder, key = holders.pop()
+        else:
+            break
+        if done is not None:
+            expect, first = "after", False
+            if holder is None:
+                result = done[0]
+            elif isinstance(holder, dict):
+                holder[key] = done[0]
+            else:
+                holder.append(done[0])
+        at = _blank_end(text, match.end())
+    if at < len(text) or expect != "after" or holder is not None:
+        raise Refusal(Reason.MALFORMED, f"not JSON: it cannot be read on from character {at}")
+    return result
+
+
+def _blank_end(text: str, at: int) -> int:
+    match = _BLANK.match(text, at)
+    return at if match is None else match.end()

@@ -1,0 +1,109 @@
+"""Facts of a batch -> cells: what each row of each cube gains in each of the finest panes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.tables.windows import RowKey
+
+Ints = NDArray[np.int64]
+Hashes = NDArray[np.uint32]
+
+_EXACT_IN_DOUBLE = 2**53
+
+
+@dataclass(slots=True)
+class Coded:
+    """A column of strings as numbers: `values[codes[i]]` is the i-th."""
+
+    codes: Ints
+    values: list[str | None]
+
+
+def encode(column: Sequence[str | None]) -> Coded:
+    """Number the different strings of a column."""
+    values = list(dict.fromkeys(column))
+    number = {value: i for i, value in enumerate(values)}
+    return Coded(np.fromiter(map(number.__getitem__, column), np.int64, len(column)), values)
+
+
+@dataclass(slots=True)
+class Facts:
+    """What happened, one entry per fact: a time (ms), dimensions and amounts. The optional columns hold (fact number, value) pairs."""
+
+    times: Ints
+    dimensions: Mapping[str, Coded]
+    #: Stored measure -> amount per fact.
+    values: dict[str, Ints]
+    #: Which facts have a user, and the user's hash.
+    users: tuple[Ints, Hashes] | None = None
+    #: Sketch name -> which facts have a value, and its bucket.
+    buckets: dict[str, tuple[Ints, Ints]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Cells:
+    """One cube's gains: a cell is a row in one of the finest panes."""
+
+    #: Row keys that `rows` number.
+    keys: list[RowKey]
+    #: Per cell: start of its pane (ms), number of its row.
+    panes: Ints
+    rows: Ints
+    #: Stored measure -> gain per cell.
+    values: dict[str, Ints]
+    #: (cell, hash) pairs, different from each other.
+    users: tuple[Ints, Hashes] | None
+    #: Sketch name -> (cell, bucket, count).
+    buckets: dict[str, tuple[Ints, Ints, Ints]]
+
+
+def aggregate(facts: Facts, cubes: Mapping[str, tuple[str, ...]], pane: int) -> dict[str, Cells]:
+    """Sum facts into the cells of every cube; `pane` is the finest pane's length in ms."""
+    starts, pane_number = np.unique(facts.times - facts.times % pane, return_inverse=True)
+    return {cube: _cells(facts, dimensions, starts, pane_number) for cube, dimensions in cubes.items()}
+
+
+def sum_by(index: Ints, amounts: Ints, size: int) -> Ints:
+    """Exact sums of `amounts` per `index`, as int64 of length `size`."""
+    if float(np.abs(amounts).sum(dtype=np.float64)) < _EXACT_IN_DOUBLE:
+        return np.bincount(index, weights=amounts, minlength=size).astype(np.int64)
+    result = np.zeros(size, np.int64)
+    np.add.at(result, index, amounts)
+    return result
+
+
+def _cells(facts: Facts, dimensions: tuple[str, ...], starts: Ints, pane_number: Ints) -> Cells:
+    keys, row = _rows(facts.dimensions, dimensions, len(facts.times))
+    cell_key, cell = np.unique(pane_number * len(keys) + row, return_inverse=True)
+    size = len(cell_key)
+    values = {}
+    for measure, amounts in facts.values.items():
+        summed = sum_by(cell, amounts, size)
+        if summed.any():
+            values[measure] = summed
+    users = None
+    if facts.users is not None and len(facts.users[0]):
+        pairs = np.unique((cell[facts.users[0]].astype(np.uint64) << np.uint64(32)) | facts.users[1])
+        users = ((pairs >> np.uint64(32)).astype(np.int64), pairs.astype(np.uint32))
+    buckets = {}
+    for sketch, (fact, bucket) in facts.buckets.items():
+        pairs_, counts = np.unique((cell[fact] << 16) | bucket, return_counts=True)
+        buckets[sketch] = (pairs_ >> 16, pairs_ & 0xFFFF, counts.astype(np.int64))
+    return Cells(keys, starts[cell_key // len(keys)], cell_key % len(keys), values, users, buckets)
+
+
+def _rows(columns: Mapping[str, Coded], dimensions: tuple[str, ...], length: int) -> tuple[list[RowKey], Ints]:
+    """The different row keys of a cube, and the number of each fact's row among them."""
+    combined = np.zeros(length, np.int64)
+    for dimension in dimensions:
+        # Compact at every step, so that no product of many wide columns can overflow.
+        _, combined = np.unique(combined * len(columns[dimension].values) + columns[dimension].codes, return_inverse=True)
+    if not dimensions:
+        return [()], combined
+    _, first = np.unique(combined, return_index=True)
+    return [tuple(columns[d].values[columns[d].codes[i]] for d in dimensions) for i in first], combined

@@ -1,0 +1,79 @@
+"""Exact duplicates: digests of the event ids applied within the horizon, with the record time at which they were applied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from streams.tables.hashtable import PairTable
+
+Ints = NDArray[np.int64]
+Digests = NDArray[np.uint64]
+
+#: The horizon is stored in this many buckets, so that old ids go without reading them.
+BUCKETS = 12
+
+
+def digests(ids: Sequence[str]) -> Digests:
+    """128-bit digests, shape (n, 2). Ids of 128 code points never need more; two ids share one with probability 2^-128."""
+    digest = xxhash.xxh3_128_digest
+    return np.frombuffer(b"".join([digest(i.encode("utf-8", "surrogatepass")) for i in ids]), np.uint64).reshape(-1, 2)
+
+
+class Seen:
+    """Which event ids were applied when. Times are record times, ms."""
+
+    def __init__(self, horizon: int) -> None:
+        self.horizon = horizon
+        self.bucket = max(1, horizon // BUCKETS)
+        self._table = PairTable()
+        self._pruned_at = 0
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def load(self, stored: Digests) -> None:
+        """Take in stored rows of (hi, lo, record time), in the order in which they were applied."""
+        if not len(stored):
+            return
+        # Of an id applied more than once the newest time counts.
+        newest = stored[np.argsort(stored[:, 2], kind="stable")][::-1]
+        _, first = np.unique(newest[:, :2], axis=0, return_index=True)
+        unique = newest[first]
+        self._table.put(unique[:, 0].copy(), unique[:, 1].copy(), unique[:, 2].astype(np.int64))
+
+    def admit(self, ids: Sequence[str], times: Ints) -> tuple[NDArray[np.bool_], Digests]:
+        """Which events, in offset order, are the first of their id within the horizon; and the rows (hi, lo, time) to store for them."""
+        pairs = digests(ids)
+        hi, lo = pairs[:, 0].copy(), pairs[:, 1].copy()
+        _, first, inverse, count = np.unique(pairs, axis=0, return_index=True, return_inverse=True, return_counts=True)
+        inverse = inverse.reshape(-1)
+        known, last = self._table.get(hi[first], lo[first])
+        known_of, last_of = known[inverse], last[inverse]
+        admitted = ~known_of | (np.abs(times - last_of) > self.horizon)
+        for repeated in np.flatnonzero(count > 1):
+            previous = int(last[repeated]) if known[repeated] else None
+            for i in np.flatnonzero(inverse == repeated):
+                admitted[i] = previous is None or abs(int(times[i]) - previous) > self.horizon
+                if admitted[i]:
+                    previous = int(times[i])
+        rows = np.column_stack((hi[admitted], lo[admitted], times[admitted].astype(np.uint64)))
+        self.load(rows)
+        return admitted, rows
+
+    def prune(self, record_time: int) -> list[int]:
+        """Forget what can no longer be repeated once records of `record_time` were read; returns the buckets that may be deleted."""
+        oldest = record_time - self.horizon - self.bucket
+        if oldest - self._pruned_at < self.bucket:
+            return []
+        first, last = self._pruned_at // self.bucket, oldest // self.bucket
+        self._table.retain(oldest)
+        self._pruned_at = oldest
+        return list(range(max(first, last - 4 * BUCKETS), last))
+
+    def live_buckets(self, record_time: int) -> list[int]:
+        """Buckets that may hold ids still needed when records of `record_time` were read."""
+        return list(range((record_time - self.horizon - self.bucket) // self.bucket, record_time // self.bucket + 1))

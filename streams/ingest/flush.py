@@ -1,0 +1,234 @@
+"""One flush of one topic-partition, in memory: records in, everything that has to be written out.
+
+    decode -> judge by record time -> drop duplicates -> facts -> cells -> open tables -> commands
+
+What Redis holds and the flush needs (row codes, panes not in memory, earlier spend reports) is asked of the store in between; nothing is written here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.config import Settings, Topic
+from streams.events.parsing import Deletion, parse, registered
+from streams.events.models import Campaign
+from streams.events.refusal import Reason, Refusal
+from streams.ingest.aggregate import Facts, aggregate
+from streams.ingest.columns import Columns
+from streams.ingest.decode import Decoder
+from streams.ingest.dedupe import Seen
+from streams.ingest.facts import facts_of
+from streams.ingest.reports import MINUTE_MS, MINUTES_A_DAY, Report, facts_of_reports, reports_of, rule
+from streams.ingest.users import user_hasher
+from streams.panes.ladder import DAY_MS, Ladder
+from streams.tables.meta import Meta
+from streams.tables.opentables import Command, OpenTables
+from streams.tables.store import PartitionStore
+
+FUTURE_MS = 5 * 60_000
+_ABANDONED_AFTER = 30 * 86_400
+Ints = NDArray[np.int64]
+
+
+class Record(Protocol):
+    """A Kafka record, as fetched."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
+@dataclass(slots=True)
+class Flush:
+    """What a batch of records came to."""
+
+    meta: Meta
+    commands: list[Command] = field(default_factory=list)
+    #: (number of the record in the batch, why it was refused).
+    refusals: list[tuple[int, Refusal]] = field(default_factory=list)
+    without_key: int = 0
+
+
+class PartitionFlusher:
+    """Turns batches of one topic-partition into flushes. Holds its open tables and seen ids; any exception leaves it unusable: make a new one."""
+
+    def __init__(self, topic: Topic, settings: Settings, store: PartitionStore, tables: OpenTables, seen: Seen, meta: Meta) -> None:
+        self.topic = topic
+        self.tables = tables
+        self.seen = seen
+        self.meta = meta
+        self._settings = settings
+        self._store = store
+        self._ladder = Ladder(settings.streams.ladder)
+        self._ttl = self._ladder.retention // 1000 + _ABANDONED_AFTER
+        self._hash_users = user_hasher(settings.privacy.user_key.get_secret_value())
+        self._decoder = Decoder(topic, settings.money) if topic is not Topic.CAMPAIGNS else None
+        self._next_expiry = 0
+
+    async def flush(self, records: Sequence[Record], now: int) -> Flush:
+        """Take in `records` (in offset order, none applied before). `now` in epoch ms is kept as the time of the flush."""
+        meta = replace(self.meta, applied_offset=records[-1].offset, applied_at=now, caught_up_at=0, read=self.meta.read + len(records))
+        meta.record_time = max(meta.record_time, *(record.timestamp for record in records))
+        result = Flush(meta, without_key=sum(record.key is None for record in records))
+        if self._decoder is None:
+            self._register(records, result)
+        else:
+            columns, result.refusals = self._decoder.decode(records)
+            columns = self._judge_times(columns, result)
+            self._note_event_time(columns, meta)
+            if self.topic is Topic.SPEND:
+                await self._add_reports(columns, result)
+            else:
+                await self._add_events(columns, result)
+        meta.quarantined += len(result.refusals)
+        result.refusals.sort(key=lambda refused: refused[0])
+        result.commands += self.tables.take_commands(meta.applied_offset, self._ttl)
+        result.commands += self._expire(meta.record_time)
+        self.meta = meta
+        return result
+
+    # By record time.
+
+    def _judge_times(self, columns: Columns, result: Flush) -> Columns:
+        """Refuse what lies in the future, count what is too late."""
+        future = columns.occurred_at > columns.record_time + FUTURE_MS
+        for i in np.flatnonzero(future):
+            ahead = (int(columns.occurred_at[i]) - int(columns.record_time[i])) / 1000
+            detail = f"occurred_at is {ahead:.3f} s after the record's own time; at most {FUTURE_MS // 1000} s are allowed: check the producer's clock"
+            result.refusals.append((int(columns.index[i]), Refusal(Reason.IN_FUTURE, detail)))
+        ends = columns.period_end * MINUTE_MS if self.topic is Topic.SPEND else columns.occurred_at
+        late = ~future & (columns.record_time - ends > self._ladder.retention)
+        result.meta.too_late += int(late.sum())
+        return select(columns, ~future & ~late)
+
+    @staticmethod
+    def _note_event_time(columns: Columns, meta: Meta) -> None:
+        if len(columns):
+            meta.event_time = max(meta.event_time, int(np.minimum(columns.occurred_at, columns.record_time).max()))
+
+    # Events.
+
+    async def _add_events(self, columns: Columns, result: Flush) -> None:
+        if not len(columns):
+            return
+        admitted, rows = self.seen.admit(columns.event_id, columns.record_time)
+        result.meta.duplicate += int((~admitted).sum())
+        result.meta.applied += int(admitted.sum())
+        columns = select(columns, admitted)
+        if not len(columns):
+            return
+        result.commands += self._seen_commands(rows)
+        days = np.unique(columns.occurred_at // DAY_MS).tolist()
+        kinds = None
+        if columns.kind:
+            await self._store.load(self.tables, self.tables.missing_days(day * DAY_MS for day in days), ())
+            kinds = self.tables.own_measures(days, set(columns.kind), self._settings.streams.max_kinds)
+        await self._add_facts(facts_of(self.topic, columns, self._settings.money, self._hash_users, kinds), result.meta.record_time)
+
+    def _seen_commands(self, rows: NDArray[np.uint64]) -> Iterable[Command]:
+        bucket = rows[:, 2] // np.uint64(self.seen.bucket)
+        for number in np.unique(bucket):
+            key = self._store.keys.seen(int(number))
+            yield ("APPEND", key, rows[bucket == number].tobytes())
+            yield ("EXPIRE", key, self._ttl)
+
+    # Spend reports.
+
+    async def _add_reports(self, columns: Columns, result: Flush) -> None:
+        if not len(columns):
+            return
+        reports = reports_of(columns)
+        wanted: dict[int, list[bytes]] = {}
+        for report in reports:
+            wanted.setdefault(report.last_day, []).append(report.identity)
+        stored = {identity: Report.unpack(packed) for identity, packed in (await self._store.reports(wanted)).items()}
+        ruling = rule(reports, stored)
+        result.meta.applied += int(ruling.counts.sum())
+        result.meta.duplicate += int((~ruling.counts).sum())
+        for identity, report in ruling.newest.items():
+            key = self._store.keys.reports(report.last_day)
+            result.commands += [("HSET", key, identity, report.pack()), ("EXPIRE", key, self._ttl)]
+        for facts in facts_of_reports(ruling.changes, self._settings.money):
+            await self._add_facts(facts, result.meta.record_time)
+
+    # Into the tables.
+
+    async def _add_facts(self, facts: Facts, record_time: int) -> None:
+        finest = self._ladder.levels[0].size
+        cubes = aggregate(facts, self._settings.all_cubes, finest)
+        starts = np.unique(facts.times - facts.times % finest).tolist()
+        panes = self.tables.kept_panes(starts, record_time)
+        days, missing = self.tables.missing_days(starts), self.tables.missing_panes(panes)
+        if days or missing:
+            await self._store.load(self.tables, days, missing)
+        for cube, cells in cubes.items():
+            self.tables.add(cube, cells, record_time)
+
+    def _expire(self, record_time: int) -> list[Command]:
+        """Delete what is no longer kept; looked at once a finest pane."""
+        if record_time < self._next_expiry:
+            return []
+        finest = self._ladder.levels[0].size
+        self._next_expiry = record_time - record_time % finest + finest
+        commands = self.tables.take_expired(record_time)
+        commands += [("UNLINK", self._store.keys.seen(bucket)) for bucket in self.seen.prune(record_time)]
+        if self.topic is Topic.SPEND:
+            gone = (record_time - self._ladder.retention) // (MINUTES_A_DAY * MINUTE_MS) - 1
+            commands.append(("UNLINK", *(self._store.keys.reports(day) for day in range(gone - 2, gone))))
+        return commands
+
+    # The registry.
+
+    def _register(self, records: Sequence[Record], result: Flush) -> None:
+        key = self._store.keys.registry()
+        for i, record in enumerate(records):
+            try:
+                parsed = parse(Topic.CAMPAIGNS, record.value, record.key, self._settings.money)
+            except Refusal as refusal:
+                result.refusals.append((i, refusal))
+                continue
+            result.meta.applied += 1
+            if isinstance(parsed, Deletion):
+                result.commands.append(("HDEL", key, parsed.campaign_id))
+            elif isinstance(parsed, Campaign):
+                result.commands.append(("HSET", key, parsed.campaign_id, msgspec.json.encode(registered(parsed))))
+
+
+def select(columns: Columns, keep: NDArray[np.bool_]) -> Columns:
+    """The events for which `keep` is true."""
+    if keep.all():
+        return columns
+    at = np.flatnonzero(keep).tolist()
+
+    def chosen(values: list[str | None]) -> list[str | None]:
+        return [values[i] for i in at]
+
+    return Columns(
+        index=columns.index[at],
+        record_time=columns.record_time[at],
+        occurred_at=columns.occurred_at[at],
+        event_id=[columns.event_id[i] for i in at],
+        dimensions={name: chosen(values) for name, values in columns.dimensions.items()},
+        user_id=chosen(columns.user_id),
+        micros=columns.micros[at],
+        kind=[columns.kind[i] for i in at] if columns.kind else [],
+        customer_type=chosen(columns.customer_type) if columns.customer_type else [],
+        dwell_ms=columns.dwell_ms[at] if len(columns.dwell_ms) else columns.dwell_ms,
+        load_ms=columns.load_ms[at] if len(columns.load_ms) else columns.load_ms,
+        rating=columns.rating[at] if len(columns.rating) else columns.rating,
+        period_start=columns.period_start[at] if len(columns.period_start) else columns.period_start,
+        period_end=columns.period_end[at] if len(columns.period_end) else columns.period_end,
+        revision=columns.revision[at] if len(columns.revision) else columns.revision,
+    )

@@ -1,0 +1,242 @@
+"""Owning one topic-partition: gather batches, flush them, survive whatever happens to Redis and Kafka meanwhile.
+
+    take -> pending -> (flush interval passed, or enough events) -> quarantine what was refused -> apply to Redis -> offset moved
+
+Nothing here may raise into Faust: an exception in an agent's body acknowledges the batch and loses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from redis.exceptions import RedisError
+
+from streams.config import Settings, Topic
+from streams.events.refusal import Refusal
+from streams.ingest.dedupe import Seen
+from streams.ingest.flush import Flush, PartitionFlusher
+from streams.metrics.ingest import IngestMetrics
+from streams.panes.ladder import Ladder
+from streams.tables.meta import Meta
+from streams.tables.opentables import OpenTables
+from streams.tables.store import Fenced, PartitionStore
+
+log = logging.getLogger(__name__)
+
+#: Batches are taken until this many flushes' worth of events waits; then Kafka has to wait.
+_PENDING_FLUSHES = 2
+_FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
+
+
+class Log(Protocol):
+    """What an owner needs of Kafka."""
+
+    async def seek_back(self, offset: int) -> None:
+        """Read the partition again from `offset`."""
+
+    def at_end(self, next_offset: int) -> bool:
+        """Whether nothing is known to be at or after `next_offset`."""
+
+    async def quarantine(self, refused: Sequence[tuple[Any, Refusal]]) -> None:
+        """Write refused records to the quarantine topic; returns when they are safe there."""
+
+
+class PartitionOwner:
+    """Owns one topic-partition from `start` until `release`."""
+
+    def __init__(
+        self, topic: Topic, settings: Settings, store: PartitionStore, kafka: Log, metrics: IngestMetrics, *, clock: Callable[[], float]
+    ) -> None:
+        self.topic = topic
+        self.next_offset = -1
+        #: When something was last applied or found to be applied already, epoch s.
+        self.progress_at = clock()
+        self._settings = settings
+        self._store = store
+        self._kafka = kafka
+        self._metrics = metrics.of_partition(store.keys.topic, store.keys.partition)
+        self._clock = clock
+        self._flusher: PartitionFlusher | None = None
+        self._pending: list[Any] = []
+        self._expected = -1
+        self._gap_at: tuple[int, int] | None = None
+        self._changed = asyncio.Condition()
+        self._released = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
+
+    @property
+    def meta(self) -> Meta | None:
+        """The partition's bookkeeping, once loaded."""
+        return self._flusher.meta if self._flusher is not None else None
+
+    # Life.
+
+    async def start(self, earliest: int) -> int:
+        """Claim the partition and load what is needed; returns the offset to read from. Tries until Redis answers or it is released."""
+        await self._until_done("claim the partition", lambda: self._load(earliest))
+        self._task = asyncio.create_task(self._run(), name=f"owner {self._store.keys.topic}:{self._store.keys.partition}")
+        return self.next_offset
+
+    async def release(self, *, finish: bool = False) -> None:
+        """Stop owning. With `finish` what is pending is applied first, else it is left to the next owner."""
+        if finish and self._flusher is not None and not self._released:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.redis.timeout):
+                    await self.drained()
+        self._released = True
+        async with self._changed:
+            self._changed.notify_all()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self._metrics.gone()
+
+    async def drained(self) -> None:
+        """Wait until everything taken so far is applied."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._pending or self._released)
+
+    async def _load(self, earliest: int) -> None:
+        streams = self._settings.streams
+        meta = await self._store.claim(earliest, self._now)
+        tables = OpenTables(
+            self._store.keys,
+            Ladder(streams.ladder),
+            self._settings.all_cubes,
+            max_rows=streams.max_rows_per_cube,
+            known=await self._store.known_panes(),
+        )
+        seen = Seen(int(streams.dedupe_horizon * 1000))
+        if meta.record_time:
+            seen.load(await self._store.seen(seen.live_buckets(meta.record_time)))
+        self._flusher = PartitionFlusher(self.topic, self._settings, self._store, tables, seen, meta)
+        self.next_offset = meta.applied_offset + 1 if meta.applied_offset >= 0 else max(meta.start_offset, earliest)
+        self._expected, self._gap_at = self.next_offset, None
+        self._pending.clear()
+
+    # Taking batches.
+
+    async def take(self, records: Sequence[Any]) -> None:
+        """Accept a fetched batch; waits while too much is pending. Records applied or pending already are left out."""
+        if self._released or not records or records[-1].offset < self._expected:
+            return
+        if records[0].offset > self._expected and self._gap_at != (self._expected, records[0].offset):
+            # Either the log has a gap here (compaction, a transaction's marker) or a batch went missing in a rebalance. Look again.
+            self._gap_at = (self._expected, records[0].offset)
+            await self._kafka.seek_back(self._expected)
+            return
+        fresh = [record for record in records if record.offset >= self._expected]
+        self._expected = records[-1].offset + 1
+        async with self._changed:
+            self._pending += fresh
+            self._metrics.pending(len(self._pending))
+            self._changed.notify_all()
+            limit = _PENDING_FLUSHES * self._settings.streams.flush_events
+            await self._changed.wait_for(lambda: len(self._pending) < limit or self._released)
+
+    # Flushing.
+
+    async def _run(self) -> None:
+        streams = self._settings.streams
+        while not self._released:
+            async with self._changed:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(streams.idle_timeout / 4):
+                        await self._changed.wait_for(lambda: self._pending or self._released)
+                if self._pending:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(streams.flush_interval):
+                            await self._changed.wait_for(lambda: len(self._pending) >= streams.flush_events or self._released)
+            if self._pending and not self._released:
+                await self._flush_pending()
+            elif not self._released:
+                await self._note_idle()
+
+    async def _flush_pending(self) -> None:
+        batch = self._pending[: self._settings.streams.flush_events]
+        try:
+            with self._metrics.timed(len(batch)):
+                await self._flush(batch)
+        except Fenced as error:
+            await self._recover(f"fenced: {error}", self._metrics.fenced)
+            return
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("%s: a flush failed; reading again from what Redis holds", self._store.keys.tag)
+            await self._recover("a flush failed", self._metrics.failed)
+            return
+        async with self._changed:
+            del self._pending[: len(batch)]
+            self._metrics.pending(len(self._pending))
+            self._changed.notify_all()
+
+    async def _flush(self, batch: Sequence[Any]) -> None:
+        flusher = self._flusher
+        assert flusher is not None
+        before = flusher.meta
+        flush = await flusher.flush(batch, self._now)
+        refused = [(batch[i], refusal) for i, refusal in flush.refusals]
+        if refused:
+            await self._until_done("write to the quarantine topic", lambda: self._kafka.quarantine(refused))
+        await self._until_done("apply a flush", lambda: self._store.apply(before.applied_offset, flush.meta, flush.commands))
+        self.next_offset = flush.meta.applied_offset + 1
+        self.progress_at = self._clock()
+        self._metrics.flushed(before, flush, flusher)
+        flusher.tables.forget(self._settings.streams.open_cells)
+
+    async def _note_idle(self) -> None:
+        """Say in Redis that the partition was read to its end, so that its watermark does not hold the others."""
+        flusher = self._flusher
+        if flusher is None or not self._kafka.at_end(self._expected):
+            return
+        self.progress_at = self._clock()
+        noted: Flush = Flush(flusher.meta)
+        noted.meta.caught_up_at = self._now
+        try:
+            await self._store.apply(flusher.meta.applied_offset, noted.meta, ())
+        except Fenced as error:
+            await self._recover(f"fenced: {error}", self._metrics.fenced)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("%s: cannot reach Redis: %s", self._store.keys.tag, error)
+
+    async def _recover(self, why: str, count: Callable[[], None]) -> None:
+        """Start again from what Redis holds. A zombie learns from Kafka meanwhile that it is none of its business any more."""
+        count()
+        log.warning("%s: %s; claiming the partition again in %.0f s if it is still ours", self._store.keys.tag, why, self._settings.kafka.session_timeout / 2)
+        await asyncio.sleep(self._settings.kafka.session_timeout / 2)
+        if self._released:
+            return
+        async with self._changed:
+            await self._until_done("claim the partition again", lambda: self._load(0))
+            self._changed.notify_all()
+        await self._kafka.seek_back(self.next_offset)
+
+    async def _until_done(self, what: str, attempt: Callable[[], Awaitable[None]]) -> None:
+        """Repeat what needs Redis or Kafka until it succeeds: nothing may be lost because one of them is away."""
+        delay = _FIRST_RETRY
+        while not self._released:
+            try:
+                await attempt()
+                return
+            except Fenced:
+                raise
+            except (RedisError, OSError, TimeoutError, KafkaFailure) as error:
+                self._metrics.retried()
+                log.warning("%s: could not %s (%s: %s); next try in %.1f s", self._store.keys.tag, what, type(error).__name__, error, delay)
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, _LAST_RETRY)
+        raise asyncio.CancelledError
+
+
+class KafkaFailure(Exception):
+    """Kafka could not be written to; trying again may help."""

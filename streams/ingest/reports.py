@@ -1,0 +1,121 @@
+"""Spend reports: which of them count, what they replace, and how an amount is spread over its minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgpack
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from streams.config import Money
+from streams.ingest.aggregate import Facts, encode
+from streams.ingest.columns import Columns
+from streams.ingest.facts import from_reports
+
+Ints = NDArray[np.int64]
+MINUTE_MS = 60_000
+MINUTES_A_DAY = 1_440
+#: Minutes that are spread at once, so that many long reports do not fill the memory.
+_MINUTES_AT_ONCE = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One report. The period is [start, end) in epoch minutes, the amount in micros of the reporting currency."""
+
+    start: int
+    end: int
+    revision: int
+    micros: int
+    dimensions: Mapping[str, str | None]
+
+    @property
+    def identity(self) -> bytes:
+        """Digest of campaign, platform and period."""
+        parts = (self.dimensions["campaign_id"], self.dimensions["platform"], self.start, self.end)
+        return xxhash.xxh3_128_digest(msgpack.packb(parts, unicode_errors="surrogatepass"))
+
+    @property
+    def last_day(self) -> int:
+        """UTC day, from the epoch, of the last minute."""
+        return (self.end - 1) // MINUTES_A_DAY
+
+    def pack(self) -> bytes:
+        packed: bytes = msgpack.packb((self.start, self.end, self.revision, self.micros, dict(self.dimensions)))
+        return packed
+
+    @classmethod
+    def unpack(cls, stored: bytes) -> Report:
+        return cls(*msgpack.unpackb(stored))
+
+
+def reports_of(columns: Columns) -> list[Report]:
+    """The reports of a decoded batch of the spend topic, in offset order."""
+    names = list(columns.dimensions)
+    rows = zip(*columns.dimensions.values(), strict=True)
+    numbers = zip(columns.period_start.tolist(), columns.period_end.tolist(), columns.revision.tolist(), columns.micros.tolist(), strict=True)
+    return [Report(*n, dict(zip(names, row, strict=True))) for n, row in zip(numbers, rows, strict=True)]
+
+
+@dataclass(slots=True)
+class Ruling:
+    """What became of a batch of reports."""
+
+    #: Per report: it counts (else it is a duplicate).
+    counts: NDArray[np.bool_]
+    #: Reports whose amounts are added and taken away again, with the sign.
+    changes: list[tuple[Report, int]]
+    #: Newest report by identity, to be stored.
+    newest: dict[bytes, Report]
+
+
+def rule(reports: Sequence[Report], stored: Mapping[bytes, Report]) -> Ruling:
+    """A higher revision replaces, an equal or lower one is a duplicate, in whatever order they come."""
+    counts = np.zeros(len(reports), np.bool_)
+    newest: dict[bytes, Report] = {}
+    for i, report in enumerate(reports):
+        identity = report.identity
+        before = newest.get(identity) or stored.get(identity)
+        if before is None or report.revision > before.revision:
+            counts[i] = True
+            newest[identity] = report
+    changes = [(report, 1) for report in newest.values()]
+    changes += [(stored[identity], -1) for identity in newest if identity in stored]
+    return Ruling(counts, changes, newest)
+
+
+def spread(micros: int, start: int, end: int) -> Ints:
+    """Micros per minute: minute i of n gets floor(total (i+1) / n) - floor(total i / n), so that they sum to the total exactly."""
+    n = end - start
+    whole, rest = divmod(micros, n)
+    return whole + np.diff(rest * np.arange(n + 1, dtype=np.int64) // n)
+
+
+def facts_of_reports(changes: Sequence[tuple[Report, int]], money: Money) -> Iterator[Facts]:
+    """What the changes add, minute by minute, in parts of bounded size."""
+    part: list[tuple[Report, int]] = []
+    minutes = 0
+    for change in changes:
+        part.append(change)
+        minutes += change[0].end - change[0].start
+        if minutes >= _MINUTES_AT_ONCE:
+            yield _facts(part, money)
+            part, minutes = [], 0
+    if part:
+        yield _facts(part, money)
+
+
+def _facts(changes: Sequence[tuple[Report, int]], money: Money) -> Facts:
+    lengths = np.array([report.end - report.start for report, _ in changes])
+    times = np.concatenate([np.arange(report.start, report.end) * MINUTE_MS for report, _ in changes])
+    amounts = np.concatenate([sign * spread(report.micros, report.start, report.end) for report, sign in changes])
+    dimensions = {}
+    for name in changes[0][0].dimensions:
+        coded = encode([report.dimensions[name] for report, _ in changes])
+        coded.codes = np.repeat(coded.codes, lengths)
+        dimensions[name] = coded
+    spend = np.where(from_reports(dimensions["platform"], money), amounts, 0)
+    return Facts(times, dimensions, {"reported_spend": amounts, "spend": spend})

@@ -1,0 +1,160 @@
+"""The quarantine topic's record: what was refused, why, where it came from, and its bytes, whole.
+
+The coordinates (topic, partition, offset) name the refused record; the same ones twice are a repeat, since a worker that dies between
+writing to quarantine and moving its offset writes again.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+import msgspec
+
+from streams.events.refusal import Refusal
+
+
+class Fetched(Protocol):
+    """What is needed of a record as the Kafka client hands it over."""
+
+    @property
+    def topic(self) -> str:
+        """Name of its topic."""
+
+    @property
+    def partition(self) -> int:
+        """Its partition."""
+
+    @property
+    def offset(self) -> int:
+        """Its offset in the partition."""
+
+    @property
+    def timestamp(self) -> int | None:
+        """The record's own time, epoch ms."""
+
+    @property
+    def key(self) -> bytes | None:
+        """Its key as it came."""
+
+    @property
+    def value(self) -> bytes | None:
+        """Its value as it came."""
+
+
+class _Encoded(msgspec.Struct, frozen=True):
+    """The JSON object on the topic."""
+
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int | None
+    key: str | None
+    value: str | None
+    quarantined_at: str
+
+
+class QuarantineError(ValueError):
+    """Bytes that are no quarantine record; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Coordinates:
+    """Where a refused record stands in the log; written `marketing.clicks:3:1207`."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}:{self.partition}:{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> Coordinates:
+        """Read `TOPIC:PARTITION:OFFSET`. Raises QuarantineError for anything else."""
+        topic, _, rest = text.partition(":")
+        partition, _, offset = rest.partition(":")
+        if not topic or not (partition.isascii() and partition.isdigit()) or not (offset.isascii() and offset.isdigit()):
+            raise QuarantineError(f"{text!r}: write coordinates as TOPIC:PARTITION:OFFSET, for example marketing.clicks:0:42")
+        return cls(topic, int(partition), int(offset))
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A refused record, decoded. `key` and `value` are the original bytes; `timestamp` is the original record's time, epoch ms."""
+
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int | None
+    key: bytes | None
+    value: bytes | None
+    quarantined_at: datetime
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """Where the refused record stands."""
+        return Coordinates(self.topic, self.partition, self.offset)
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(_Encoded)
+
+
+def quarantine_record(record: Fetched, refusal: Refusal, now: datetime) -> bytes:
+    """The value to write to the quarantine topic for `record`, refused at `now` (aware)."""
+    return _encoder.encode(
+        _Encoded(
+            reason=refusal.reason.value,
+            # A detail may quote the producer's own text, where a lone surrogate can hide; JSON in UTF-8 cannot carry one.
+            detail=refusal.detail.encode("utf-8", "backslashreplace").decode("utf-8"),
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            timestamp=record.timestamp,
+            key=_base64(record.key),
+            value=_base64(record.value),
+            quarantined_at=_rfc3339(now),
+        )
+    )
+
+
+def decode_quarantined(value: bytes) -> Quarantined:
+    """Read a record of the quarantine topic. Raises QuarantineError when it is none."""
+    try:
+        encoded = _decoder.decode(value)
+        return Quarantined(
+            reason=encoded.reason,
+            detail=encoded.detail,
+            topic=encoded.topic,
+            partition=encoded.partition,
+            offset=encoded.offset,
+            timestamp=encoded.timestamp,
+            key=None if encoded.key is None else base64.b64decode(encoded.key, validate=True),
+            value=None if encoded.value is None else base64.b64decode(encoded.value, validate=True),
+            quarantined_at=_aware(encoded.quarantined_at),
+        )
+    except (msgspec.MsgspecError, UnicodeDecodeError, binascii.Error, ValueError) as error:
+        raise QuarantineError(f"not a quarantine record: {error}") from error
+
+
+def _base64(data: bytes | None) -> str | None:
+    return None if data is None else base64.b64encode(data).decode("ascii")
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _aware(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"quarantined_at {text!r} has no offset")
+    return moment

@@ -1,0 +1,71 @@
+"""Names of the Redis keys. Everything of one topic-partition shares a hash tag, so that one script may write it on a cluster too.
+
+| key behind the tag | type | content |
+|---|---|---|
+| `meta` | hash | offsets, ledger, watermark: see `Meta` in store.py |
+| `panes` | sorted set | `SIZE:START` of every kept pane, scored by the offset that last touched it |
+| `pane:SIZE:START` | hash | `CUBE/CHUNK` -> the exact measures of 128 rows (chunks.py) |
+| `SKETCH:SIZE:START:CUBE` | string | appended sketch entries (`reach`, `dwell`, `load`) |
+| `rows:CUBE:DAY` | string | row keys in the order of their codes; the codes of a pane are those of its UTC day |
+| `seen:BUCKET` | string | appended digests of applied event ids with their record times |
+| `reports:DAY` | hash | spend reports that end on that day, by identity |
+| `registry` | hash | campaign_id -> campaign (the campaigns topic only) |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SKETCHES = ("reach", "dwell", "load")
+#: Name under which the event kinds of a day get codes, beside the cubes.
+KINDS = "#kinds"
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionKeys:
+    """The keys of one topic-partition."""
+
+    namespace: str
+    topic: str
+    partition: int
+
+    @property
+    def tag(self) -> str:
+        """Common start of all keys."""
+        return f"{self.namespace}:{{{self.topic}:{self.partition}}}:"
+
+    def meta(self) -> str:
+        return self.tag + "meta"
+
+    def panes(self) -> str:
+        return self.tag + "panes"
+
+    def pane(self, size: int, start: int) -> str:
+        """`size` and `start` in ms."""
+        return f"{self.tag}pane:{size // 1000}:{start // 1000}"
+
+    def sketch(self, sketch: str, size: int, start: int, cube: str) -> str:
+        return f"{self.tag}{sketch}:{size // 1000}:{start // 1000}:{cube}"
+
+    def rows(self, cube: str, day: int) -> str:
+        """`day` counts UTC days from the epoch."""
+        return f"{self.tag}rows:{cube}:{day}"
+
+    def seen(self, bucket: int) -> str:
+        return f"{self.tag}seen:{bucket}"
+
+    def reports(self, day: int) -> str:
+        return f"{self.tag}reports:{day}"
+
+    def registry(self) -> str:
+        return self.tag + "registry"
+
+
+def partitions_key(namespace: str) -> str:
+    """Set of `TOPIC:PARTITION` that workers have ever owned."""
+    return f"{namespace}:partitions"
+
+
+def alerts_key(namespace: str, name: str) -> str:
+    """A key of the alerts process; all share one hash tag."""
+    return f"{namespace}:{{alerts}}:{name}"

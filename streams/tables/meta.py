@@ -1,0 +1,48 @@
+"""The bookkeeping of one topic-partition: offsets, ledger and event time, as kept in its `meta` hash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+
+@dataclass(slots=True)
+class Meta:
+    """Totals since `start_offset`, as of `applied_offset`. Offsets are -1 where there is none; times are epoch ms, 0 where there is none."""
+
+    start_offset: int = -1
+    applied_offset: int = -1
+    #: Records read, and where they went: read = applied + duplicate + too_late + quarantined.
+    read: int = 0
+    applied: int = 0
+    duplicate: int = 0
+    too_late: int = 0
+    quarantined: int = 0
+    #: Newest record time.
+    record_time: int = 0
+    #: Newest event time, never beyond its record's time: a producer with a fast clock must not close panes for the others.
+    event_time: int = 0
+    #: Wall clock of the last flush, and of the last look that found the partition read to its end.
+    applied_at: int = 0
+    caught_up_at: int = 0
+
+    @classmethod
+    def parse(cls, stored: Mapping[bytes, bytes]) -> Meta:
+        """From the hash as Redis returns it; what is missing is at its default."""
+        return cls(**{f.name: int(stored[f.name.encode()]) for f in fields(cls) if f.name.encode() in stored})
+
+    def flat(self) -> list[str | int]:
+        """Field, value, field, value ... for HSET."""
+        return [x for f in fields(self) for x in (f.name, getattr(self, f.name))]
+
+    def watermark(self, lateness: int, idle_timeout: int) -> int | None:
+        """Epoch ms before which no event is expected any more, or None before any record.
+
+        It stays `lateness` behind the newest event. A partition that had no records for `idle_timeout` while its owner saw its end does not
+        hold the others: its watermark goes on with the clock, that far behind it.
+        """
+        seen = self.event_time - lateness if self.event_time else None
+        if self.caught_up_at - self.applied_at >= idle_timeout:
+            idle = self.caught_up_at - idle_timeout
+            return idle if seen is None else max(seen, idle)
+        return seen

@@ -1,0 +1,329 @@
+"""The part of a partition's tables that its owner keeps in memory, and what of it has to be written.
+
+Pure: it is told what Redis holds (`load_*`), takes cells in, and says which commands bring Redis up to date. The owner is the only writer, so it
+writes absolute values: a chunk of rows as it now is.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.ingest.aggregate import Cells, sum_by
+from streams.panes.ladder import DAY_MS, Ladder, Level
+from streams.tables import chunks
+from streams.tables.keys import KINDS, SKETCHES, PartitionKeys
+from streams.tables.sketchlogs import CountLog, ReachLog
+from streams.tables.windows import RowKey
+
+Ints = NDArray[np.int64]
+#: A Redis command with its arguments.
+Command = tuple[str | bytes | int, ...]
+#: (length of the pane, its start), ms.
+PaneId = tuple[int, int]
+
+_FIELDS_PER_COMMAND = 500
+
+
+class RowCodes:
+    """Numbers for the row keys of one cube and day, in the order in which they came."""
+
+    def __init__(self, stored: bytes = b"") -> None:
+        self._code: dict[RowKey, int] = {tuple(key): i for i, key in enumerate(unpack_rows(stored))}
+        self._new: list[RowKey] = []
+
+    def __len__(self) -> int:
+        return len(self._code)
+
+    def of(self, keys: Sequence[RowKey], limit: int) -> tuple[Ints, int]:
+        """Codes of the keys, new ones numbered; beyond `limit` keys fold into the row of absent dimensions. Also how many folded."""
+        folded = 0
+        codes = np.empty(len(keys), np.int64)
+        for i, key in enumerate(keys):
+            code = self._code.get(key)
+            if code is None:
+                if len(self._code) >= limit and key != (rest := (None,) * len(key)):
+                    folded += 1
+                    code = self._code.get(rest)
+                    if code is None:
+                        code = self._add(rest)
+                else:
+                    code = self._add(key)
+            codes[i] = code
+        return codes, folded
+
+    def take(self) -> bytes:
+        """New keys since the last call, as bytes to append."""
+        packed = b"".join(msgpack.packb(key) for key in self._new)
+        self._new.clear()
+        return packed
+
+    def _add(self, key: RowKey) -> int:
+        code = self._code[key] = len(self._code)
+        self._new.append(key)
+        return code
+
+
+def unpack_rows(stored: bytes) -> list[RowKey]:
+    """Row keys in the order of their codes."""
+    unpacker = msgpack.Unpacker(use_list=False)
+    unpacker.feed(stored)
+    return list(unpacker)
+
+
+@dataclass(slots=True)
+class _OpenCube:
+    """One cube in one open pane."""
+
+    measures: dict[str, Ints] = field(default_factory=dict)
+    dirty: set[int] = field(default_factory=set)
+    reach: ReachLog = field(default_factory=ReachLog)
+    counts: dict[str, CountLog] = field(default_factory=lambda: {name: CountLog() for name in SKETCHES if name != "reach"})
+
+    def add(self, codes: Ints, values: Mapping[str, Ints]) -> None:
+        """`codes` are different from each other."""
+        top = int(codes.max()) + 1
+        for measure, gains in values.items():
+            column = self.measures.get(measure)
+            if column is None or len(column) < top:
+                grown = np.zeros(max(top, 2 * len(column) if column is not None else 0), np.int64)
+                if column is not None:
+                    grown[: len(column)] = column
+                self.measures[measure] = column = grown
+            column[codes] += gains
+        self.dirty.update(np.unique(codes // chunks.CHUNK).tolist())
+
+    def load(self, chunk: int, stored: bytes) -> None:
+        rows, values = chunks.unpack(stored)
+        self.add(rows + chunk * chunks.CHUNK, values)
+        self.dirty.clear()
+
+    def chunk(self, number: int) -> bytes:
+        part = slice(number * chunks.CHUNK, (number + 1) * chunks.CHUNK)
+        width = max((len(column[part]) for column in self.measures.values()), default=0)
+        padded = {}
+        for name, column in self.measures.items():
+            values = column[part]
+            padded[name] = values if len(values) == width else np.pad(values, (0, width - len(values)))
+        return chunks.pack(padded)
+
+    @property
+    def cells(self) -> int:
+        return sum(map(len, self.measures.values())) + self.reach.cells + sum(log.cells for log in self.counts.values())
+
+
+class OpenTables:
+    """The open panes of one topic-partition."""
+
+    def __init__(self, keys: PartitionKeys, ladder: Ladder, cubes: Iterable[str], *, max_rows: int, known: Iterable[PaneId]) -> None:
+        self.keys = keys
+        self._ladder = ladder
+        self._cubes = tuple(cubes)
+        self._coded = (*self._cubes, KINDS)
+        self._max_rows = max_rows
+        #: Every pane that Redis holds.
+        self.known: set[PaneId] = set(known)
+        self._open: OrderedDict[PaneId, dict[str, _OpenCube]] = OrderedDict()
+        self._codes: dict[tuple[str, int], RowCodes] = {}
+        self._touched: set[PaneId] = set()
+        self._fresh_days: set[int] = set()
+        #: Row keys that were folded for want of room, per cube.
+        self.folded: dict[str, int] = {}
+
+    # What has to be in memory before cells can be added.
+
+    def kept_panes(self, starts: Iterable[int], record_time: int) -> list[PaneId]:
+        """Every pane, of all levels, that cells in the finest panes at `starts` land in when records of `record_time` were read."""
+        starts = np.fromiter(starts, np.int64)
+        found: list[PaneId] = []
+        for level in self._ladder.levels:
+            found += [(level.size, int(s)) for s in np.unique(starts - starts % level.size) if level.kept(int(s), record_time)]
+        return found
+
+    def missing_panes(self, panes: Iterable[PaneId]) -> list[PaneId]:
+        """Those that Redis holds but memory does not."""
+        return [pane for pane in panes if pane in self.known and pane not in self._open]
+
+    def missing_days(self, starts: Iterable[int]) -> list[int]:
+        """UTC days whose row codes are not in memory."""
+        days = {start // DAY_MS for start in starts}
+        return sorted(day for day in days if (KINDS, day) not in self._codes)
+
+    def load_day(self, day: int, stored: Mapping[str, bytes]) -> None:
+        """Take in the row codes of a day, cube -> bytes as stored."""
+        for cube in self._coded:
+            self._codes[cube, day] = RowCodes(stored.get(cube, b""))
+
+    def load_pane(self, pane: PaneId, fields: Mapping[bytes, bytes], sketches: Mapping[tuple[str, str], bytes]) -> None:
+        """Take in a pane as stored: chunk fields, and (sketch, cube) -> log."""
+        cubes: dict[str, _OpenCube] = {}
+        for name, stored in fields.items():
+            cube, _, chunk = name.decode().rpartition("/")
+            if stored:
+                cubes.setdefault(cube, _OpenCube()).load(int(chunk), stored)
+        for (sketch, cube), log in sketches.items():
+            if log:
+                entries = np.frombuffer(log, np.uint64)
+                opened = cubes.setdefault(cube, _OpenCube())
+                if sketch == "reach":
+                    opened.reach = ReachLog(entries)
+                else:
+                    opened.counts[sketch] = CountLog(entries)
+        self._open[pane] = cubes
+
+    # Taking cells in.
+
+    def own_measures(self, days: Iterable[int], kinds: Iterable[str], limit: int) -> set[str]:
+        """The event kinds that get a measure of their own: the first `limit` of each day. Needed days must have been loaded."""
+        allowed = set(kinds)
+        for day in days:
+            codes = self._codes[KINDS, day]
+            for kind in sorted(allowed):
+                if codes.of([(kind,)], limit)[1]:
+                    allowed.discard(kind)
+            self._fresh_days.add(day)
+        return allowed
+
+    def add(self, cube: str, cells: Cells, record_time: int) -> None:
+        """Add a cube's cells to every pane still kept. Needed days and panes must have been loaded."""
+        codes = self._codes_of(cube, cells)
+        users = cells.users
+        for level in self._ladder.levels:
+            pane_of_cell = cells.panes - cells.panes % level.size
+            kept = {start: at for start, at in _grouped(pane_of_cell) if level.kept(start, record_time)}
+            for start, at in kept.items():
+                self._add_exact(cube, (level.size, start), cells, codes, at)
+            for sketch, (cell, bucket, count) in cells.buckets.items():
+                for start, at in _grouped(pane_of_cell[cell]):
+                    if start in kept:
+                        keys, inverse = np.unique((codes[cell[at]] << 16) | bucket[at], return_inverse=True)
+                        self._cube(cube, (level.size, start)).counts[sketch].add(keys.astype(np.uint64), sum_by(inverse, count[at], len(keys)))
+            if users is not None:
+                users = self._add_users(cube, level, kept, users, pane_of_cell, codes)
+
+    def _codes_of(self, cube: str, cells: Cells) -> Ints:
+        codes = np.empty(len(cells.rows), np.int64)
+        day_of_cell = cells.panes // DAY_MS
+        for day in np.unique(day_of_cell):
+            at = day_of_cell == day
+            rows = np.unique(cells.rows[at])
+            numbered, folded = self._codes[cube, int(day)].of([cells.keys[r] for r in rows], self._max_rows)
+            if folded:
+                self.folded[cube] = self.folded.get(cube, 0) + folded
+            codes[at] = numbered[np.searchsorted(rows, cells.rows[at])]
+            self._fresh_days.add(int(day))
+        return codes
+
+    def _cube(self, cube: str, pane: PaneId) -> _OpenCube:
+        self._touched.add(pane)
+        return self._open.setdefault(pane, {}).setdefault(cube, _OpenCube())
+
+    def _add_exact(self, cube: str, pane: PaneId, cells: Cells, codes: Ints, at: NDArray[np.intp]) -> None:
+        unique, inverse = np.unique(codes[at], return_inverse=True)
+        self._cube(cube, pane).add(unique, {m: sum_by(inverse, gains[at], len(unique)) for m, gains in cells.values.items()})
+
+    def _add_users(
+        self, cube: str, level: Level, kept: Container[int], users: tuple[Ints, NDArray[np.uint32]], pane_of_cell: Ints, codes: Ints
+    ) -> tuple[Ints, NDArray[np.uint32]]:
+        """Add users to the level's panes; returns those that a coarser pane may not know yet.
+
+        What changes nothing in a pane changes nothing in the coarser pane around it.
+        """
+        cell, hashes = users
+        on = np.ones(len(cell), np.bool_)
+        for start, at in _grouped(pane_of_cell[cell]):
+            if start not in kept:
+                continue
+            entries, first = np.unique((codes[cell[at]].astype(np.uint64) << np.uint64(32)) | hashes[at], return_index=True)
+            changed = self._cube(cube, (level.size, start)).reach.add(entries)
+            on[at] = False
+            on[at[first[changed]]] = True
+        return cell[on], hashes[on]
+
+    # What has to be written.
+
+    def take_commands(self, applied_offset: int, ttl: int) -> list[Command]:
+        """Commands that bring Redis up to date with memory; `ttl` in seconds is a backstop for abandoned keys."""
+        commands: list[Command] = []
+        for day in sorted(self._fresh_days):
+            for cube in self._coded:
+                if new := self._codes[cube, day].take():
+                    key = self.keys.rows(cube, day)
+                    commands += [("APPEND", key, new), ("EXPIRE", key, ttl)]
+        for pane in sorted(self._touched):
+            commands += self._pane_commands(pane, ttl)
+            commands.append(("ZADD", self.keys.panes(), applied_offset, f"{pane[0] // 1000}:{pane[1] // 1000}"))
+            self._open.move_to_end(pane)
+        self.known |= self._touched
+        self._touched.clear()
+        self._fresh_days.clear()
+        return commands
+
+    def _pane_commands(self, pane: PaneId, ttl: int) -> list[Command]:
+        commands: list[Command] = []
+        fields: list[str | bytes] = []
+        for cube, opened in self._open[pane].items():
+            for chunk in sorted(opened.dirty):
+                fields += [f"{cube}/{chunk}", opened.chunk(chunk)]
+            opened.dirty.clear()
+            logs: list[tuple[str, bytes, bool]] = [("reach", opened.reach.take(), False)]
+            logs += [(name, *log.take()) for name, log in opened.counts.items()]
+            for sketch, entries, replaces in logs:
+                if entries:
+                    key = self.keys.sketch(sketch, *pane, cube)
+                    commands += [("SET" if replaces else "APPEND", key, entries), ("EXPIRE", key, ttl)]
+        key = self.keys.pane(*pane)
+        for i in range(0, len(fields), 2 * _FIELDS_PER_COMMAND):
+            commands.append(("HSET", key, *fields[i : i + 2 * _FIELDS_PER_COMMAND]))
+        if fields:
+            commands.append(("EXPIRE", key, ttl))
+        return commands
+
+    def take_expired(self, record_time: int) -> list[Command]:
+        """Commands that delete the panes no longer kept when records of `record_time` were read."""
+        keep = {level.size: level for level in self._ladder.levels}
+        gone = [pane for pane in self.known if pane[0] not in keep or not keep[pane[0]].kept(pane[1], record_time)]
+        if not gone:
+            return []
+        commands: list[Command] = []
+        for pane in gone:
+            self.known.discard(pane)
+            self._open.pop(pane, None)
+            names = [self.keys.pane(*pane), *(self.keys.sketch(sketch, *pane, cube) for sketch in SKETCHES for cube in self._cubes)]
+            commands.append(("UNLINK", *names))
+            commands.append(("ZREM", self.keys.panes(), f"{pane[0] // 1000}:{pane[1] // 1000}"))
+        left = {start // DAY_MS for _, start in self.known}
+        for day in {start // DAY_MS for _, start in gone} - left:
+            commands.append(("UNLINK", *(self.keys.rows(cube, day) for cube in self._coded)))
+            for cube in self._coded:
+                self._codes.pop((cube, day), None)
+        return commands
+
+    # Memory.
+
+    @property
+    def cells(self) -> int:
+        """Table cells of 8 bytes held in memory."""
+        return sum(opened.cells for cubes in self._open.values() for opened in cubes.values())
+
+    def forget(self, cells: int) -> int:
+        """Drop the panes used longest ago (Redis has them) until at most `cells` are held; returns the cells held."""
+        held = self.cells
+        while held > cells and len(self._open) > 1:
+            _, cubes = self._open.popitem(last=False)
+            held -= sum(opened.cells for opened in cubes.values())
+        return held
+
+
+def _grouped(values: Ints) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Each different value, and where it stands."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1)) if len(ordered) else np.empty(0, np.intp)
+    for begin, end in zip(starts, [*starts[1:], len(ordered)], strict=True):
+        yield int(ordered[begin]), order[begin:end]

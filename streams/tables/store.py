@@ -1,0 +1,96 @@
+"""Writing one topic-partition's tables in Redis: claim, load, and apply a flush atomically. The only room beside reader.py that talks to Redis."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import msgpack
+import numpy as np
+from redis.asyncio import Redis
+
+from streams.tables.keys import KINDS, SKETCHES, PartitionKeys, partitions_key
+from streams.tables.meta import Meta
+from streams.tables.opentables import Command, OpenTables, PaneId
+
+_SCRIPTS = {name: resources.files(__package__).joinpath(f"{name}.lua").read_text() for name in ("apply", "claim")}
+
+
+class Fenced(Exception):
+    """Redis does not hold what this owner believes in: another worker owns the partition, or Redis came back with an older state."""
+
+
+class PartitionStore:
+    """Redis' side of one topic-partition. Redis errors pass through: the caller decides about trying again."""
+
+    def __init__(self, redis: Redis, keys: PartitionKeys, cubes: Iterable[str]) -> None:
+        self._redis: Any = redis
+        self.keys = keys
+        self._cubes = tuple(cubes)
+        self._writer = ""
+        self._apply = redis.register_script(_SCRIPTS["apply"])
+        self._claim = redis.register_script(_SCRIPTS["claim"])
+
+    async def claim(self, start_offset: int, now: int) -> Meta:
+        """Become the partition's writer; whoever was it before is fenced from now on."""
+        self._writer = secrets.token_hex(8)
+        await self._redis.sadd(partitions_key(self.keys.namespace), f"{self.keys.topic}:{self.keys.partition}")
+        flat = await self._claim(keys=[self.keys.meta()], args=[self._writer, start_offset, now])
+        return Meta.parse(dict(itertools.batched(flat, 2)) if hasattr(itertools, "batched") else dict(zip(flat[::2], flat[1::2], strict=True)))
+
+    async def known_panes(self) -> list[PaneId]:
+        """Every pane that is stored."""
+        members = await self._redis.zrange(self.keys.panes(), 0, -1)
+        return [(int(size) * 1000, int(start) * 1000) for size, start in (m.split(b":") for m in members)]
+
+    async def load(self, tables: OpenTables, days: Sequence[int], panes: Sequence[PaneId]) -> None:
+        """Read row codes of `days` and whole `panes` into memory."""
+        pipe = self._redis.pipeline(transaction=False)
+        for day in days:
+            for cube in (*self._cubes, KINDS):
+                pipe.get(self.keys.rows(cube, day))
+        sketches = [(sketch, cube) for sketch in SKETCHES for cube in self._cubes]
+        for pane in panes:
+            pipe.hgetall(self.keys.pane(*pane))
+            for sketch, cube in sketches:
+                pipe.get(self.keys.sketch(sketch, *pane, cube))
+        answers = iter(await pipe.execute())
+        for day in days:
+            tables.load_day(day, {cube: next(answers) or b"" for cube in (*self._cubes, KINDS)})
+        for pane in panes:
+            fields: Mapping[bytes, bytes] = next(answers)
+            tables.load_pane(pane, fields, {key: next(answers) or b"" for key in sketches})
+
+    async def seen(self, buckets: Iterable[int]) -> np.ndarray[Any, np.dtype[np.uint64]]:
+        """Stored digests of applied event ids: rows of (hi, lo, record time)."""
+        stored = await self._redis.mget([self.keys.seen(bucket) for bucket in buckets])
+        return np.frombuffer(b"".join(s for s in stored if s), np.uint64).reshape(-1, 3)
+
+    async def reports(self, identities: Mapping[int, Sequence[bytes]]) -> dict[bytes, bytes]:
+        """Stored spend reports, asked for by day and identity."""
+        pipe = self._redis.pipeline(transaction=False)
+        for day, fields in identities.items():
+            pipe.hmget(self.keys.reports(day), list(fields))
+        answers = await pipe.execute()
+        wanted = [field for fields in identities.values() for field in fields]
+        found = [value for answer in answers for value in answer]
+        return {field: value for field, value in zip(wanted, found, strict=True) if value is not None}
+
+    async def apply(self, expected_offset: int, meta: Meta, commands: Sequence[Command]) -> None:
+        """Run the commands and store `meta` in one atomic step, if the partition is still this writer's and at `expected_offset`.
+
+        Safe to repeat after a lost answer. Raises Fenced.
+        """
+        everything = [*commands, ("HSET", self.keys.meta(), *meta.flat())]
+        packed = msgpack.packb([[_text(a) for a in command] for command in everything], use_bin_type=False)
+        answer = await self._apply(keys=[self.keys.meta()], args=[expected_offset, meta.applied_offset, self._writer, packed])
+        if answer != b"applied":
+            raise Fenced(f"{self.keys.topic}:{self.keys.partition}: expected offset {expected_offset}, Redis answered {answer.decode()}")
+
+
+def _text(argument: str | bytes | int) -> str | bytes:
+    # Lua would turn large integers into floats.
+    return str(argument) if isinstance(argument, int) else argument

@@ -1,0 +1,151 @@
+"""The consumer behind the transport.
+
+Faust's own consumer takes a message at a time, remembers offsets in Python lists and commits what was acked. Here a message is a whole fetched
+batch of one topic-partition, and only what the `Owners` have applied to the tables is committed: the offset that counts is the one stored with the
+data, the committed one is a convenience for lag tools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from aiokafka import ConsumerRecord
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage, Message
+from mode.utils.futures import notify
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive records of one topic-partition, as fetched."""
+
+    tp: TP
+    records: Sequence[ConsumerRecord]
+
+
+class Owners(Protocol):
+    """Who is told of assignments, and knows what was applied. Set on the Faust app as `app.owners` before it starts."""
+
+    async def acquire(self, earliest: Mapping[TP, int]) -> Mapping[TP, int]:
+        """Take over these partitions; their earliest offsets are given. Returns the offset to read each from."""
+
+    async def release(self, partitions: Iterable[TP]) -> None:
+        """Let go of these partitions at once; work in hand is dropped or finished, and nothing blocks on it any more."""
+
+    def applied(self) -> Mapping[TP, int]:
+        """Per owned partition, the offset after the last applied record."""
+
+
+class _Forgetful(dict[TP, Any]):
+    """Read offsets that are never remembered: the owners check continuity themselves, and a seek back must not be taken for a repeat."""
+
+    def __getitem__(self, tp: TP) -> None:
+        return None
+
+    def __setitem__(self, tp: TP, offset: Any) -> None:
+        pass
+
+
+class Consumer(driver.Consumer):
+    """Fetches whole batches."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._read_offset = _Forgetful()
+
+    @property
+    def _owners(self) -> Owners:
+        owners: Owners = self.app.owners
+        return owners
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
+        """Yield one message per topic-partition: its value is a `Batch`, its offset that of the last record."""
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        records, active = await self._wait_next_records(timeout)
+        if records is None or self.should_stop:
+            return
+        for tp, batch in records.items():
+            if not self.flow_active:
+                # A rebalance is under way: the owners will be told where to read from.
+                return
+            if batch and (active is None or tp in active):
+                yield tp, self._batch_message(TP(tp.topic, tp.partition), batch)
+
+    def _batch_message(self, tp: TP, batch: Sequence[ConsumerRecord]) -> ConsumerMessage:
+        last = batch[-1]
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.timestamp / 1000.0,
+            last.timestamp_type,
+            (),
+            None,
+            Batch(tp, batch),
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def perform_seek(self) -> None:
+        """Read on from where the tables are. Faust calls this after every assignment, just before the flow resumes."""
+        assigned = [TP(tp.topic, tp.partition) for tp in self.assignment()]
+        earliest = await self._thread.earliest_offsets(*assigned) if assigned else {}
+        positions = await self._owners.acquire({TP(tp.topic, tp.partition): offset for tp, offset in earliest.items()})
+        if positions:
+            await self._thread.seek_wait(positions)
+
+    async def seek_back(self, tp: TP, offset: int) -> None:
+        """Read a partition again from `offset`."""
+        if tp in self.assignment():
+            await self._thread.seek_wait({tp: offset})
+
+    def at_end(self, tp: TP, next_offset: int) -> bool:
+        """Whether the last fetch said that there is nothing at or after `next_offset`."""
+        highwater = self._highwater(tp)
+        return highwater is not None and next_offset >= highwater
+
+    def behind(self, tp: TP, next_offset: int) -> int:
+        """Records that the last fetch knew of at or after `next_offset`."""
+        return max(0, (self._highwater(tp) or 0) - next_offset)
+
+    def _highwater(self, tp: TP) -> int | None:
+        highwater: int | None = self.highwater(tp) if tp in self.assignment() else None
+        return highwater
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await self._owners.release(revoked)
+        await super().on_partitions_revoked(revoked)
+
+    # What Faust's consumer does per message is done per batch by the owners.
+
+    def ack(self, message: Message) -> bool:
+        if message.acked:
+            return False
+        message.acked = True
+        self._unacked_messages.discard(message)
+        notify(self._waiting_for_ack)
+        return True
+
+    def _filter_committable_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
+        return {tp: offset for tp, offset in self._owners.applied().items() if offset > 0 and self._should_commit(tp, offset)}
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Offsets without records (compaction, transactions) need no bookkeeping here."""
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """A queue that is full holds the fetcher back by itself; taking the partition out would stop it for a second."""
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """See on_buffer_full."""
+
+
+class Transport(driver.Transport):
+    """Kafka by aiokafka, in whole batches."""
+
+    Consumer: ClassVar[type[Consumer]] = Consumer

@@ -1,0 +1,83 @@
+"""Real servers for the integration tests, started once a session; a topic prefix and a Redis namespace of its own for each test."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from streams.config import Alerts, Kafka, Redis, Settings, Streams
+from streams.embedded import ApacheKafka, EmbeddedBroker, EmbeddedRedis
+from streams.topics import create_topics
+
+Broker = EmbeddedBroker | ApacheKafka
+CreateTopics = Callable[[Settings], Awaitable[None]]
+
+_HERE = Path(__file__).parent
+APACHE = os.environ.get("CAMPAIGNWATCH_TEST_KAFKA", "embedded") == "apache"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever lies here needs servers; `-m "not integration"` leaves it out."""
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.integration)
+            if item.get_closest_marker("apache") and not APACHE:
+                item.add_marker(pytest.mark.skip(reason="for Apache Kafka: set CAMPAIGNWATCH_TEST_KAFKA=apache (make test-apache)"))
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """The broker of the session: embedded, or Apache Kafka with CAMPAIGNWATCH_TEST_KAFKA=apache. Tests must not end it."""
+    with ApacheKafka() if APACHE else EmbeddedBroker() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[EmbeddedRedis]:
+    """The Redis of the session. Tests must not end it; one that wants to kill a server starts its own."""
+    with EmbeddedRedis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: EmbeddedRedis) -> str:
+    """URL of the session's Redis, emptied."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    return redis_server.url
+
+
+@pytest.fixture
+def settings(broker: Broker, redis_url: str) -> Settings:
+    """Settings for this test alone: its own topic prefix and namespace, free HTTP ports. The topics are not there yet."""
+    unique = uuid.uuid4().hex[:8]
+    return Settings(
+        kafka=Kafka(bootstrap_servers=broker.bootstrap_servers, topic_prefix=f"t-{unique}", partitions=2, session_timeout=6.0),
+        redis=Redis(url=redis_url, namespace=f"t-{unique}"),
+        streams=Streams(http_port=0),
+        alerts=Alerts(http_port=0),
+    )
+
+
+@pytest.fixture
+def make_topics() -> CreateTopics:
+    """`await make_topics(settings)`: the topics of the contract, newly created."""
+
+    async def make(settings: Settings) -> None:
+        outcomes = await create_topics(settings)
+        existed = [outcome.name for outcome in outcomes if not outcome.created]
+        assert not existed, f"already there: {existed}"
+
+    return make
+
+
+@pytest.fixture
+async def ready(settings: Settings, make_topics: CreateTopics) -> Settings:
+    """`settings`, with its topics created."""
+    await make_topics(settings)
+    return settings

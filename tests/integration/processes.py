@@ -1,0 +1,51 @@
+"""Campaignwatch's own processes as an operator starts them: `python -m alerts.cli ...` with a settings file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from streams.config import Settings
+
+#: Everything that a test sets and a process must know; secrets are not among it.
+_SECTIONS = ("kafka", "redis", "streams", "money", "alerts")
+
+
+def settings_file(directory: Path, settings: Settings) -> Path:
+    """The settings as a file for `--config`."""
+    content: dict[str, Any] = {name: getattr(settings, name).model_dump(mode="json") for name in _SECTIONS}
+    path = directory / "campaignwatch.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def command(config: Path, *words: str | Path) -> list[str]:
+    """The words of a command line."""
+    return [sys.executable, "-m", "alerts.cli", *map(str, words), "--config", str(config)]
+
+
+def run(config: Path, *words: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; status and output are for the test to look at."""
+    return subprocess.run(command(config, *words), capture_output=True, text=True, check=False, timeout=timeout)
+
+
+@contextmanager
+def running(config: Path, log: Path, *words: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that goes on while the test does, its output in `log`; ended at the end, by force if it must be."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command(config, *words), stdout=output, stderr=subprocess.STDOUT)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

@@ -1,0 +1,308 @@
+"""Recorded data, replayed through Kafka, the streams worker and Redis, gives what the dataframe library computes from the file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from redis.asyncio import Redis
+
+from streams.config import EVENT_TOPICS, Kafka, Money, Settings, SpendSource, Streams, Topic
+from streams.config import Redis as RedisSection
+from streams.embedded import EmbeddedRedis
+from streams.replay.playing import DAY_MS
+from streams.tables.reader import TableReader
+from streams.topics import create_topics
+from tests.integration.conftest import Broker
+from tests.integration.processes import command, run, running, settings_file
+
+HOUR_MS = 3_600_000
+#: Of the ad server's half year, this many impressions are replayed: a worker of a test need not count 25 million.
+TABMO_IMPRESSIONS = 60_000
+
+Cells = dict[tuple[str, int], dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What has been replayed, and where to read it."""
+
+    settings: Settings
+    #: Mapping -> what the command said.
+    said: dict[str, str]
+    #: Mapping -> milliseconds that its times were moved by.
+    shift: dict[str, int]
+    tabmo: Path
+    data: Path
+
+    def cells(self, expected: Cells, step: int, measures: list[str]) -> Cells:
+        """What the tables hold for the campaigns of `expected`: (campaign, start of step) -> measure -> value, empty steps left out."""
+
+        async def read() -> Cells:
+            redis = Redis.from_url(self.settings.redis.url)
+            try:
+                first, last = min(at for _, at in expected) - 2 * step, max(at for _, at in expected) + 3 * step
+                series = await TableReader(redis, self.settings).series("campaign", first, last, step, measures=measures)
+            finally:
+                await redis.aclose()
+            campaigns = {campaign for campaign, _ in expected}
+            found: Cells = {}
+            for row, (campaign,) in enumerate(series.rows):
+                for at, time_ms in enumerate(series.times.tolist()):
+                    values = {measure: int(series.measures[measure][row, at]) for measure in measures}
+                    if campaign in campaigns and any(values.values()):
+                        found[str(campaign), time_ms] = values
+            return found
+
+        return asyncio.run(read())
+
+
+@pytest.fixture(scope="module")
+def settings(broker: Broker, redis_server: EmbeddedRedis) -> Settings:
+    unique = uuid.uuid4().hex[:8]
+    return Settings(
+        kafka=Kafka(bootstrap_servers=broker.bootstrap_servers, topic_prefix=f"t-{unique}", partitions=2, session_timeout=6.0),
+        redis=RedisSection(url=redis_server.url, namespace=f"t-{unique}"),
+        streams=Streams(http_port=0),
+        money=Money(spend_sources={"snapchat": SpendSource.REPORTS}),
+    )
+
+
+@pytest.fixture(scope="module")
+def replayed(settings: Settings, recorded_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replayed]:
+    """All recorded files replayed, one command each, and applied by one worker."""
+    directory = tmp_path_factory.mktemp("replayed")
+    data = recorded_data / "recorded"
+    tabmo = directory / "tabmo-part.csv"
+    _part_of_tabmo(data / "tabmo-adcampaign.csv.gz").write_csv(tabmo)
+    files = {
+        "open-bandit": data / "open-bandit-small.csv.gz",
+        "snapchat": data / "snapchat-ad-hour.csv.gz",
+        "tabmo": tabmo,
+        "otto": data / "otto-sample.jsonl.gz",
+    }
+    asyncio.run(create_topics(settings))
+    config = settings_file(directory, settings)
+    said, shift = {}, {}
+    with running(config, directory / "worker.log", "streams"):
+        sent = 0
+        for mapping, path in files.items():
+            done = run(config, "replay", path, "--mapping", mapping, "--shift-to-now", "--state", directory / "state.json")
+            assert done.returncode == 0, done.stderr
+            said[mapping] = done.stderr
+            shift[mapping] = int(done.stderr.split("moved by ")[1].split(" days")[0].replace(",", "")) * DAY_MS
+            sent += int(done.stderr.split("Sent ")[1].split(" events")[0].replace(",", ""))
+        _wait_until_applied(settings, sent, directory / "worker.log")
+        yield Replayed(settings, said, shift, tabmo, data)
+
+
+def _part_of_tabmo(path: Path) -> pl.DataFrame:
+    """The last three weeks of as many small campaigns as make TABMO_IMPRESSIONS."""
+    rows = pl.read_csv(path, try_parse_dates=True)
+    rows = rows.filter(pl.col("day") > pl.col("day").max() - pl.duration(days=21))
+    small = rows.group_by("campaign").agg(pl.col("impressions").sum()).sort("impressions", "campaign")
+    small = small.filter(pl.col("impressions").cum_sum() <= TABMO_IMPRESSIONS)
+    part = rows.filter(pl.col("campaign").is_in(small["campaign"].implode()))
+    assert part["campaign"].n_unique() > 5
+    assert part["clicks"].sum() > 50
+    return part
+
+
+def _wait_until_applied(settings: Settings, sent: int, log: Path, timeout: float = 120) -> None:
+    async def ledger() -> tuple[int, int]:
+        redis = Redis.from_url(settings.redis.url)
+        try:
+            entries = await TableReader(redis, settings).ledger()
+        finally:
+            await redis.aclose()
+        return sum(entry.read for entry in entries), sum(entry.applied for entry in entries)
+
+    deadline = time.monotonic() + timeout
+    while (counts := asyncio.run(ledger())) != (sent, sent):
+        assert time.monotonic() < deadline, f"(read, applied) are {counts} of {sent} after {timeout} s:\n{log.read_text()[-3_000:]}"
+        time.sleep(0.2)
+
+
+def _cells(frame: pl.DataFrame, shift: int) -> Cells:
+    """From columns campaign, at (epoch ms) and one per measure."""
+    return {
+        (str(campaign), at + shift): values
+        for campaign, at, *numbers in frame.iter_rows()
+        if any((values := dict(zip(frame.columns[2:], numbers, strict=True))).values())
+    }
+
+
+def test_open_bandit_has_every_impression_and_click_of_every_campaign_and_hour(replayed: Replayed) -> None:
+    rows = pl.read_csv(replayed.data / "open-bandit-small.csv.gz", infer_schema_length=None)
+    at = pl.col("timestamp").str.to_datetime("%Y-%m-%d %H:%M:%S%.f%:z").dt.truncate("1h").dt.epoch("ms").alias("at")
+    frame = rows.group_by("campaign", at).agg(pl.len().alias("impressions"), pl.col("click").sum().alias("clicks"))
+    expected = _cells(frame, replayed.shift["open-bandit"])
+    assert sum(cell["impressions"] for cell in expected.values()) == 40_000
+    assert replayed.cells(expected, HOUR_MS, ["impressions", "clicks"]) == expected
+
+
+def test_snapchat_has_every_impression_swipe_and_micro_of_every_campaign_and_hour(replayed: Replayed) -> None:
+    rows = pl.read_csv(replayed.data / "snapchat-ad-hour.csv.gz")
+    at = pl.col("date").str.to_datetime("%Y-%m-%d %H:%M:%S%.f").dt.epoch("ms").alias("at")
+    frame = rows.group_by("campaign_id", at).agg(
+        pl.col("impressions").sum(),
+        pl.col("swipes").sum().alias("clicks"),
+        pl.col("spend_micros").sum().alias("reported_spend"),
+        pl.col("spend_micros").sum().alias("spend"),
+    )
+    expected = _cells(frame, replayed.shift["snapchat"])
+    assert sum(cell["spend"] for cell in expected.values()) == 2_513_448_305
+    assert replayed.cells(expected, HOUR_MS, ["impressions", "clicks", "reported_spend", "spend"]) == expected
+
+
+def test_tabmo_has_every_count_of_every_campaign_and_slot_of_four_hours(replayed: Replayed) -> None:
+    rows = pl.read_csv(replayed.tabmo, try_parse_dates=True)
+    at = (pl.col("day").cast(pl.Datetime("ms")).dt.epoch("ms") + (pl.col("slot") - 1) * 4 * HOUR_MS).alias("at")
+    expected = _cells(rows.group_by("campaign", at).agg(pl.col("impressions").sum(), pl.col("clicks").sum()), replayed.shift["tabmo"])
+    assert replayed.cells(expected, 4 * HOUR_MS, ["impressions", "clicks"]) == expected
+
+
+def test_otto_has_every_click_cart_and_order_of_every_hour(replayed: Replayed) -> None:
+    events = pl.read_ndjson(replayed.data / "otto-sample.jsonl.gz").explode("events").select(pl.col("events").struct.unnest())
+    at = (pl.col("ts") // HOUR_MS * HOUR_MS).alias("at")
+
+    def times(kind: str, measure: str) -> pl.Expr:
+        return (pl.col("type") == kind).sum().cast(pl.Int64).alias(measure)
+
+    frame = events.group_by(pl.lit("otto").alias("campaign"), at).agg(
+        times("clicks", "clicks"), times("carts", "engagements_cart"), times("orders", "conversions_purchase")
+    )
+    expected = _cells(frame, replayed.shift["otto"])
+    assert sum(sum(cell.values()) for cell in expected.values()) == 862
+    assert replayed.cells(expected, HOUR_MS, ["clicks", "engagements_cart", "conversions_purchase"]) == expected
+
+
+def test_the_newest_event_is_the_latest_possible_not_in_the_future(replayed: Replayed) -> None:
+    for said in replayed.said.values():
+        newest = said.split(" to ")[1].split("Z")[0]
+        age = time.time() - pl.Series([newest]).str.to_datetime("%Y-%m-%d %H:%M:%S").dt.epoch("s").item()
+        # A minute or two have passed since.
+        assert 0 <= age < 86_400 + 300
+
+
+# The command itself.
+
+CLICKS = """
+time: {column: ts, unit: s}
+columns: {campaign_id: campaign}
+constants: {channel: search}
+events: [{topic: clicks}]
+"""
+
+
+@pytest.fixture
+def prepared(settings: Settings, tmp_path: Path) -> tuple[Settings, Path]:
+    """New topics of its own for a test, and the settings' file."""
+    own = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"topic_prefix": f"t-{uuid.uuid4().hex[:8]}"})})
+    asyncio.run(create_topics(own))
+    return own, settings_file(tmp_path, own)
+
+
+def consumed(settings: Settings, enough: Callable[[int], bool]) -> list[tuple[str, dict[str, object]]]:
+    """(key, value) of every event on the broker, read until `enough(how many)` and nothing more comes."""
+
+    async def read() -> list[tuple[str, dict[str, object]]]:
+        consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka.bootstrap_servers, auto_offset_reset="earliest", group_id=None)
+        await consumer.start()
+        try:
+            partitions = [TopicPartition(settings.topic(t), n) for t in EVENT_TOPICS for n in range(settings.kafka.partitions)]
+            consumer.assign(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            found: list[tuple[str, dict[str, object]]] = []
+            deadline = time.monotonic() + 60
+            while True:
+                fetched = await consumer.getmany(timeout_ms=500)
+                found += [(record.key.decode(), json.loads(record.value)) for records in fetched.values() for record in records]
+                if not fetched and enough(len(found)):
+                    return found
+                assert time.monotonic() < deadline, f"{len(found)} events after a minute"
+        finally:
+            await consumer.stop()
+
+    return asyncio.run(read())
+
+
+def test_unusable_rows_are_named_and_the_rest_is_sent(prepared: tuple[Settings, Path], tmp_path: Path) -> None:
+    settings, config = prepared
+    (tmp_path / "rows.csv").write_text("ts,campaign\n1700000000,c-1\nsoon,c-2\n1700000002,\n1700000003,c-4,x\n1700000004,c-5\n")
+    (tmp_path / "clicks.yaml").write_text(CLICKS)
+    words = ("replay", tmp_path / "rows.csv", "--mapping", tmp_path / "clicks.yaml", "--state", tmp_path / "state.json")
+    dry = run(config, *words, "--dry-run")
+    assert "Nothing was sent" in dry.stderr
+    done = run(config, *words)
+    assert done.returncode == 1
+    assert f"{tmp_path / 'rows.csv'}:3: ts: got 'soon'; expected epoch s" in done.stderr
+    assert f"{tmp_path / 'rows.csv'}:4: campaign: got nothing; `campaign_id` must not be empty" in done.stderr
+    assert f"{tmp_path / 'rows.csv'}:5: 3 columns where the header names 2" in done.stderr
+    assert "3 of 5 rows could not be used" in done.stderr
+    assert "--shift-to-now moves all of it" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [key for key, _ in consumed(settings, lambda count: count >= 2)] == ["c-1", "c-5"]
+    assert not (tmp_path / "state.json").exists()
+
+
+def test_a_killed_replay_goes_on_where_it_stopped_and_repeats_keep_their_ids(prepared: tuple[Settings, Path], tmp_path: Path) -> None:
+    settings, config = prepared
+    total = 120_000
+    rows = pl.DataFrame({"ts": range(1_700_000_000, 1_700_000_000 + total)}).with_columns((pl.col("ts") % 7).alias("campaign"))
+    rows.write_csv(tmp_path / "rows.csv")
+    (tmp_path / "clicks.yaml").write_text(CLICKS)
+    state = tmp_path / "state.json"
+    # 120,000 s of events at this speed take 12 s.
+    words = ("replay", tmp_path / "rows.csv", "--mapping", tmp_path / "clicks.yaml", "--speed", "10000", "--shift-to-now", "--state", state)
+    process = subprocess.Popen(command(config, *words), stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not state.exists() or json.loads(state.read_text())["sent"] < 10_000:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    kept = json.loads(state.read_text())
+    assert 10_000 <= kept["sent"] < total
+    other = run(config, *words[:4], "--resume", "--state", state)
+    assert other.returncode == 2
+    assert "is of another replay" in other.stderr
+    done = run(config, *words[:5], "1000000", *words[7:], "--resume")
+    assert done.returncode == 0, done.stderr
+    assert f"Sent {total - kept['sent']:,} events" in done.stderr
+    found = consumed(settings, lambda count: count >= total)
+    times = {str(value["event_id"]): value["occurred_at"] for _, value in found}
+    assert len(times) == total
+    # What is there twice is what was sent between the last writing of the state and the kill, and it says the same.
+    assert all(times[str(value["event_id"])] == value["occurred_at"] for _, value in found)
+    assert sorted(times.values()) == [(1_700_000_000 + n) * 1_000 + kept["shift_ms"] for n in range(total)]  # type: ignore[type-var]
+
+
+def test_without_topics_or_a_broker_it_says_what_to_do(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("ts,campaign\n1700000000,c-1\n")
+    (tmp_path / "clicks.yaml").write_text(CLICKS)
+    nowhere = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"topic_prefix": f"t-{uuid.uuid4().hex[:8]}"})})
+    config = settings_file(tmp_path, nowhere)
+    words = ("replay", tmp_path / "rows.csv", "--mapping", tmp_path / "clicks.yaml", "--state", tmp_path / "state.json")
+    done = run(config, *words)
+    assert done.returncode == 2
+    assert "run `campaignwatch topics create`" in done.stderr
+    assert not (tmp_path / "state.json").exists()
+    away = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})})
+    done = run(settings_file(tmp_path, away), *words)
+    assert done.returncode == 2
+    assert "Kafka cannot be reached at 127.0.0.1:1" in done.stderr
+    assert nowhere.topic(Topic.CLICKS).endswith(".clicks")

@@ -1,0 +1,178 @@
+"""The contract computed the slow way: Python loops over the log, no columns, no panes, no Redis.
+
+Used to say what the tables must hold. It shares with the product only the arbiter that says whether a record is valid, which has tests of its own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from streams.config import Settings, SpendSource, Topic
+from streams.events.models import Click, Conversion, Engagement, Spend
+from streams.events.money import Exchange
+from streams.events.parsing import parse, reporting_micros
+from streams.events.refusal import Refusal
+
+FUTURE_MS = 300_000
+
+
+@dataclass(frozen=True)
+class LogRecord:
+    """One record of a log, in the shape of a fetched one."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass
+class Totals:
+    """Where the records of one topic-partition went."""
+
+    read: int = 0
+    applied: int = 0
+    duplicate: int = 0
+    too_late: int = 0
+    quarantined: int = 0
+
+
+@dataclass
+class Fact:
+    """One amount of one measure at one time."""
+
+    time: int
+    dimensions: dict[str, str | None]
+    measures: dict[str, int]
+    user: str | None = None
+
+
+@dataclass
+class Reference:
+    """The whole log, judged."""
+
+    facts: list[Fact] = field(default_factory=list)
+    totals: dict[tuple[str, int], Totals] = field(default_factory=lambda: defaultdict(Totals))
+
+    def window(self, dimensions: Sequence[str], start: int, end: int) -> dict[tuple[str | None, ...], dict[str, int]]:
+        """Row key -> measure -> sum over [start, end), zeros left out."""
+        rows: dict[tuple[str | None, ...], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for fact in self.facts:
+            if start <= fact.time < end:
+                row = rows[tuple(fact.dimensions[d] for d in dimensions)]
+                for measure, amount in fact.measures.items():
+                    row[measure] += amount
+        cleaned = {key: {m: v for m, v in row.items() if v} for key, row in rows.items()}
+        return {key: row for key, row in cleaned.items() if row}
+
+    def users(self, dimensions: Sequence[str], start: int, end: int) -> dict[tuple[str | None, ...], int]:
+        """Row key -> distinct users over [start, end)."""
+        seen: dict[tuple[str | None, ...], set[str]] = defaultdict(set)
+        for fact in self.facts:
+            if start <= fact.time < end and fact.user is not None:
+                seen[tuple(fact.dimensions[d] for d in dimensions)].add(fact.user)
+        return {key: len(users) for key, users in seen.items()}
+
+
+def judge(log: Iterable[tuple[Topic, LogRecord]], settings: Settings, dimensions: Sequence[str]) -> Reference:
+    """Compute what the tables must hold after `log`, whose records of one topic-partition are in offset order."""
+    result = Reference()
+    retention = settings.streams.ladder[-1].keep * 1000
+    horizon = int(settings.streams.dedupe_horizon * 1000)
+    applied_at: dict[tuple[str, int, str], int] = {}
+    reports: dict[tuple[Any, ...], tuple[int, list[Fact]]] = {}
+    for topic, record in log:
+        totals = result.totals[record.topic, record.partition]
+        totals.read += 1
+        try:
+            event = parse(topic, record.value, record.key, settings.money)
+        except Refusal:
+            totals.quarantined += 1
+            continue
+        if topic is Topic.CAMPAIGNS:
+            totals.applied += 1
+            continue
+        assert isinstance(event, Click | Conversion | Engagement | Spend)
+        occurred = milliseconds(event.occurred_at)
+        if occurred > record.timestamp + FUTURE_MS:
+            totals.quarantined += 1
+            continue
+        age_of = milliseconds(event.period_end) if isinstance(event, Spend) else occurred
+        if record.timestamp - age_of > retention:
+            totals.too_late += 1
+            continue
+        if isinstance(event, Spend):
+            identity = (event.campaign_id, event.platform, event.period_start, event.period_end)
+            if identity in reports and event.revision <= reports[identity][0]:
+                totals.duplicate += 1
+                continue
+            reports[identity] = (event.revision, _spread(event, settings, dimensions))
+            totals.applied += 1
+            continue
+        known = applied_at.get((record.topic, record.partition, event.event_id))
+        if known is not None and record.timestamp - known <= horizon:
+            totals.duplicate += 1
+            continue
+        applied_at[record.topic, record.partition, event.event_id] = record.timestamp
+        totals.applied += 1
+        result.facts.append(_fact(event, occurred, settings, dimensions))
+    for _, facts in reports.values():
+        result.facts += facts
+    return result
+
+
+def milliseconds(time: datetime) -> int:
+    """Epoch ms, rounded down, of a model's time."""
+    delta = time - datetime(1970, 1, 1, tzinfo=UTC)
+    return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000
+
+
+def _from_reports(event: Any, settings: Settings) -> bool:
+    return settings.money.spend_sources.get(event.platform or "", SpendSource.EVENTS) is SpendSource.REPORTS
+
+
+def _fact(event: Click | Conversion | Engagement, time: int, settings: Settings, dimensions: Sequence[str]) -> Fact:
+    micros = reporting_micros(event, Exchange(settings.money))
+    measures: dict[str, int] = {}
+    if isinstance(event, Conversion):
+        measures[f"conversions_{event.kind}"] = 1
+        if event.kind == "refund":
+            measures |= {"refunds": micros, "net_revenue": -micros}
+        else:
+            measures |= {"conversions": 1, "revenue": micros, "net_revenue": micros}
+            if event.customer_type == "new":
+                measures["conversions_new"] = 1
+    else:
+        measures["event_cost"] = micros
+        if not _from_reports(event, settings):
+            measures["spend"] = micros
+        if isinstance(event, Click):
+            measures["clicks"] = 1
+        else:
+            measures[f"engagements_{event.kind}"] = 1
+            if event.kind == "impression":
+                measures["impressions"] = 1
+            if event.kind in {"view", "like", "share", "comment", "save", "follow", "rating"}:
+                measures["engagements"] = 1
+            if event.dwell_ms is not None:
+                measures |= {"dwell_ms_sum": event.dwell_ms, "dwell_count": 1}
+            if event.rating is not None:
+                measures |= {"rating_sum": event.rating, "rating_count": 1}
+    return Fact(time, {d: getattr(event, d) for d in dimensions}, measures, event.user_id)
+
+
+def _spread(event: Spend, settings: Settings, dimensions: Sequence[str]) -> list[Fact]:
+    start, end = milliseconds(event.period_start) // 60_000, milliseconds(event.period_end) // 60_000
+    total, n = reporting_micros(event, Exchange(settings.money)), end - start
+    facts = []
+    for i in range(n):
+        amount = total * (i + 1) // n - total * i // n
+        measures = {"reported_spend": amount} | ({"spend": amount} if _from_reports(event, settings) else {})
+        facts.append(Fact((start + i) * 60_000, {d: getattr(event, d) for d in dimensions}, measures))
+    return facts

@@ -1,0 +1,216 @@
+"""The fast decoder: what it gives for plain batches, and that it never disagrees with the arbiter, whatever comes."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streams.config import DIMENSIONS, EVENT_TOPICS, Money, Topic
+from streams.events.models import Click, Conversion, Engagement, Spend
+from streams.events.parsing import parse
+from streams.events.refusal import Reason, Refusal
+from streams.ingest.columns import ABSENT, Columns
+from streams.ingest.decode import Decoder
+from tests.unit.hostile_events import DECIMALS, NUMBERS, OPTIONAL, OWN, RAW, SHARED, TEXTS, TIMES, Sent, events, valid
+
+MONEY = Money.model_validate({"rates": {"EUR": "1.0842", "JPY": "0.0064", "KWD": "3.2512345678901234567", "BIG": "1000000"}})
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def sent(topic: Topic, **fields: Any) -> Sent:
+    event = valid(topic) | fields
+    return Sent(json.dumps(event).encode(), str(event["campaign_id"]).encode())
+
+
+def decoded(topic: Topic, records: list[Sent], money: Money = MONEY) -> tuple[Columns, list[tuple[int, Refusal]]]:
+    return Decoder(topic, money).decode(records)
+
+
+def ms(time: datetime) -> int:
+    return (time - EPOCH) // timedelta(milliseconds=1)
+
+
+def row_of_columns(topic: Topic, columns: Columns, i: int) -> dict[str, Any]:
+    row: dict[str, Any] = {name: columns.dimensions[name][i] for name in DIMENSIONS}
+    row |= {"time": int(columns.occurred_at[i]), "id": columns.event_id[i], "user": columns.user_id[i], "micros": int(columns.micros[i])}
+    row["record_time"] = int(columns.record_time[i])
+    if topic in (Topic.CONVERSIONS, Topic.ENGAGEMENTS):
+        row["kind"] = columns.kind[i]
+    if topic is Topic.CONVERSIONS:
+        row["customer_type"] = columns.customer_type[i]
+    if topic is Topic.ENGAGEMENTS:
+        row |= {"dwell": int(columns.dwell_ms[i]), "load": int(columns.load_ms[i]), "rating": int(columns.rating[i])}
+    if topic is Topic.SPEND:
+        row |= {"start": int(columns.period_start[i]), "end": int(columns.period_end[i]), "revision": int(columns.revision[i])}
+    return row
+
+
+def row_of_model(event: Any, record: Sent) -> dict[str, Any]:
+    row: dict[str, Any] = {name: getattr(event, name) for name in DIMENSIONS}
+    row |= {"time": ms(event.occurred_at), "id": event.event_id, "user": event.user_id, "record_time": record.timestamp}
+    match event:
+        case Click(cost=amount):
+            pass
+        case Conversion(value=amount):
+            row |= {"kind": event.kind, "customer_type": event.customer_type}
+        case Engagement(cost=amount):
+            row |= {"kind": event.kind, "dwell": -1 if event.dwell_ms is None else event.dwell_ms}
+            row |= {"load": -1 if event.load_ms is None else event.load_ms, "rating": -1 if event.rating is None else event.rating}
+        case Spend(amount=amount):
+            row |= {"start": ms(event.period_start) // 60_000, "end": ms(event.period_end) // 60_000, "revision": event.revision}
+        case _:
+            raise AssertionError(event)
+    exact = Context(prec=200, rounding=ROUND_HALF_EVEN)
+    rate = MONEY.rates.get(event.currency, Decimal(1)) if event.currency else Decimal(1)
+    row["micros"] = int(exact.multiply(amount.scaleb(6), rate).to_integral_value(ROUND_HALF_EVEN, exact))
+    return row
+
+
+def judged_one_by_one(topic: Topic, records: list[Sent]) -> tuple[dict[int, dict[str, Any]], dict[int, Reason]]:
+    rows, reasons = {}, {}
+    for i, record in enumerate(records):
+        try:
+            rows[i] = row_of_model(parse(topic, record.value, record.key, MONEY), record)
+        except Refusal as refusal:
+            reasons[i] = refusal.reason
+    return rows, reasons
+
+
+def agree(topic: Topic, records: list[Sent]) -> tuple[dict[int, dict[str, Any]], dict[int, Reason]]:
+    rows, reasons = judged_one_by_one(topic, records)
+    columns, refused = decoded(topic, records)
+    assert {i: refusal.reason for i, refusal in refused} == reasons
+    assert columns.index.tolist() == list(rows)
+    assert [row_of_columns(topic, columns, i) for i in range(len(columns))] == list(rows.values())
+    return rows, reasons
+
+
+@pytest.mark.parametrize("topic", EVENT_TOPICS)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(data=st.data())
+def test_fast_path_and_arbiter_agree_on_whatever_comes(topic: Topic, data: st.DataObject) -> None:
+    agree(topic, data.draw(st.lists(events(topic), min_size=1, max_size=6)))
+
+
+LITERALS = [json.dumps(text) for text in dict.fromkeys([*TEXTS, *TIMES, *DECIMALS])] + NUMBERS + RAW
+
+
+def key_for(name: str, literal: str) -> bytes:
+    """The key that spend needs: its campaign_id, where that can be read."""
+    try:
+        sent_id = json.loads(literal) if name == "campaign_id" else "c-1"
+        return sent_id.encode() if isinstance(sent_id, str) else b"c-1"
+    except (ValueError, RecursionError):
+        return b"c-1"
+
+
+@pytest.mark.parametrize("topic", EVENT_TOPICS)
+def test_they_agree_on_every_listed_literal_in_every_field(topic: Topic) -> None:
+    plain = json.dumps(valid(topic))[:-1]
+    for name in (*SHARED, *OPTIONAL, *OWN[topic], "unknown"):
+        records = [Sent(f'{plain}, "{name}": {literal}}}'.encode(), key_for(name, literal)) for literal in LITERALS]
+        rows, _ = agree(topic, records)
+        assert rows, f"{name}: nothing was taken, so nothing was compared"
+        if name in OWN[topic] or name in ("occurred_at", "currency"):
+            # Alone, so that the short cuts for columns of one kind are taken.
+            for record in records:
+                agree(topic, [record])
+
+
+@pytest.mark.parametrize("topic", EVENT_TOPICS)
+def test_a_plain_batch_becomes_columns_in_offset_order(topic: Topic) -> None:
+    records = [sent(topic, event_id=f"e-{i}", region="" if i % 2 else "Berlin", channel="Search") for i in range(100)]
+    columns, refused = decoded(topic, records)
+    assert not refused
+    assert len(columns) == 100
+    assert columns.event_id == [f"e-{i}" for i in range(100)]
+    assert columns.dimensions["region"] == ["Berlin", None] * 50
+    assert set(columns.dimensions) == set(DIMENSIONS)
+    assert columns.dimensions["channel"] == ["search"] * 100
+    assert set(columns.occurred_at.tolist()) == {ms(datetime(2026, 11, 23, 3, 24, 33, 123_000, UTC))}
+
+
+def test_refused_records_keep_their_position_and_the_others_their_order() -> None:
+    good, slow = sent(Topic.CLICKS, cost="0.10"), sent(Topic.CLICKS, cost=1e-6, occurred_at="2026-11-23T00:00:00." + "1" * 40 + "Z")
+    columns, refused = decoded(Topic.CLICKS, [slow, Sent(b"{"), good, Sent(None), sent(Topic.CLICKS, campaign_id="a\nb"), slow, good])
+    assert columns.index.tolist() == [0, 2, 5, 6]
+    assert columns.micros.tolist() == [1, 100_000, 1, 100_000]
+    assert [(i, refusal.reason) for i, refusal in refused] == [(1, Reason.MALFORMED), (3, Reason.EMPTY), (4, Reason.INVALID_FIELD)]
+
+
+def test_an_empty_batch_and_one_of_refusals_only_are_empty_columns() -> None:
+    for topic in EVENT_TOPICS:
+        assert len(decoded(topic, [])[0]) == 0
+        columns, refused = decoded(topic, [Sent(b"")] * 3)
+        assert len(columns) == 0
+        assert len(refused) == 3
+        assert not columns.event_id
+
+
+def test_measures_of_engagements_are_absent_or_exact() -> None:
+    columns, refused = decoded(
+        Topic.ENGAGEMENTS,
+        [
+            sent(Topic.ENGAGEMENTS),
+            sent(Topic.ENGAGEMENTS, dwell_ms=0, load_ms=86_400_000, rating=4.505),
+            sent(Topic.ENGAGEMENTS, rating=100),
+        ],
+    )
+    assert not refused
+    assert columns.dwell_ms.tolist() == [ABSENT, 0, ABSENT]
+    assert columns.load_ms.tolist() == [ABSENT, 86_400_000, ABSENT]
+    assert columns.rating.tolist() == [ABSENT, 450, 10_000]
+
+
+def test_money_is_rounded_twice_half_even_and_ends_in_the_reporting_currency() -> None:
+    # 0.0000025 EUR is 0.000002 EUR, times 1.0842 is 0.0000021684 USD; 0.0000005 x 1000000 must not become 0.5: it is 0 before the rate.
+    records = [
+        sent(Topic.CLICKS, cost="0.0000025", currency="eur"),
+        sent(Topic.CLICKS, cost="0.0000005", currency="BIG"),
+        sent(Topic.CLICKS, cost=2.5, currency="EUR"),
+        sent(Topic.CLICKS, cost=2.5, currency="usd"),
+        sent(Topic.CLICKS),
+    ]
+    columns, refused = decoded(Topic.CLICKS, records)
+    assert not refused
+    assert columns.micros.tolist() == [2, 0, 2_710_500, 2_500_000, 0]
+
+
+def test_a_currency_without_rate_is_refused_also_without_money() -> None:
+    _, refused = decoded(Topic.CLICKS, [sent(Topic.CLICKS, currency="GBP"), sent(Topic.CLICKS, currency="GBP", cost=0)])
+    assert [refusal.reason for _, refusal in refused] == [Reason.UNKNOWN_CURRENCY] * 2
+
+
+def test_an_amount_that_64_bits_could_not_sum_is_refused() -> None:
+    columns, refused = decoded(
+        Topic.CLICKS, [sent(Topic.CLICKS, cost=10**9, currency="BIG"), sent(Topic.CLICKS, cost=9 * 10**6, currency="BIG")]
+    )
+    assert [(i, refusal.reason) for i, refusal in refused] == [(0, Reason.INVALID_FIELD)]
+    assert columns.micros.tolist() == [9 * 10**18]
+
+
+def test_spend_must_be_keyed_by_its_campaign() -> None:
+    good = sent(Topic.SPEND)
+    columns, refused = decoded(Topic.SPEND, [good, Sent(good.value, None), Sent(good.value, b"c-2"), Sent(good.value, b"\xff")])
+    assert columns.index.tolist() == [0]
+    assert {refusal.reason for _, refusal in refused} == {Reason.WRONG_KEY}
+    assert (int(columns.period_end[0] - columns.period_start[0]), int(columns.revision[0])) == (60, 1)
+
+
+def test_sixty_four_kib_are_taken_and_a_byte_more_is_not() -> None:
+    value = sent(Topic.CLICKS).value or b""
+    fits = value + b" " * (65_536 - len(value))
+    columns, refused = decoded(Topic.CLICKS, [Sent(fits), Sent(fits + b" ")])
+    assert columns.index.tolist() == [0]
+    assert refused[0][1].reason is Reason.TOO_LARGE
+
+
+def test_only_topics_of_events_have_a_decoder() -> None:
+    with pytest.raises(ValueError, match="campaigns: not a topic of events"):
+        Decoder(Topic.CAMPAIGNS, MONEY)
