@@ -16,7 +16,7 @@ BROKEN = (b"{", b"", b"[]", b"null", b'{"event_id":"x"}', b"\xff\xfe", b'{"event
 
 
 def hostile_log(seed: int, settings: Settings, now: int, events: int, partitions: int = 2) -> list[tuple[Topic, LogRecord]]:
-    """`events` records over all event topics and `partitions`, in the order of their record times, which run over the last hours up to `now`."""
+    """`events` records over all event topics and `partitions`, in the order of their record times: the last hours up to `now`."""
     chance = random.Random(seed)
     offsets: dict[tuple[Topic, int], int] = {}
     log = []
@@ -66,7 +66,11 @@ def _of_topic(chance: random.Random, topic: Topic, timestamp: int) -> dict[str, 
     if topic is Topic.CLICKS:
         return {"cost": _money(chance)}
     if topic is Topic.CONVERSIONS:
-        return {"kind": chance.choice(("purchase", "lead", "refund", "own_kind")), "value": _money(chance), "customer_type": chance.choice(("new", "returning", None))}
+        return {
+            "kind": chance.choice(("purchase", "lead", "refund", "own_kind")),
+            "value": _money(chance),
+            "customer_type": chance.choice(("new", "returning", None)),
+        }
     if topic is Topic.ENGAGEMENTS:
         kind = chance.choice(("impression", "impression", "view", "like", "share", "page_view", "rating"))
         extra = {"dwell_ms": chance.randrange(86_400_001), "load_ms": chance.randrange(5_000), "rating": chance.randrange(10_001) / 100}

@@ -1,6 +1,7 @@
 """The contract computed the slow way: Python loops over the log, no columns, no panes, no Redis.
 
-Used to say what the tables must hold. It shares with the product only the arbiter that says whether a record is valid, which has tests of its own.
+Used to say what the tables must hold. It shares with the product only the arbiter that says whether a record is valid, which has tests of
+its own.
 """
 
 from __future__ import annotations

@@ -119,7 +119,9 @@ class AssignedPartitions:
         topic = self._settings.topic(Topic.QUARANTINE)
         now = datetime.fromtimestamp(self._clock(), UTC)
         try:
-            sent = [await self._producer.send(topic, quarantine_record(record, refusal, now), key=record.key) for record, refusal in refused]
+            sent = [
+                await self._producer.send(topic, quarantine_record(record, refusal, now), key=record.key) for record, refusal in refused
+            ]
             await asyncio.gather(*sent)
         except KafkaError as error:
             raise KafkaFailure(f"{topic}: {error}") from error

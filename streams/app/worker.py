@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, cast
 
 import faust
 from aiokafka import AIOKafkaProducer
@@ -20,6 +20,7 @@ from streams.app.owners import AssignedPartitions
 from streams.app.pages import serve_pages
 from streams.config import INPUT_TOPICS, Settings
 from streams.metrics.ingest import IngestMetrics
+from streams.transport import Consumer
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +32,17 @@ _GRACE = 8.0
 _LARGEST_RECORD = 4 * 1024 * 1024
 
 
-def build_app(settings: Settings) -> faust.App:
+class WorkerApp(faust.App):
+    """The Faust app of a worker; the transport asks its `owners` where to read from."""
+
+    owners: AssignedPartitions
+
+
+def build_app(settings: Settings) -> WorkerApp:
     """The Faust app of one worker: an agent per input topic, which hands each batch to the owner of its partition."""
     brokers = ";".join(f"campaignwatch://{server.strip()}" for server in settings.kafka.bootstrap_servers.split(","))
     session = settings.kafka.session_timeout
-    app = faust.App(
+    app = WorkerApp(
         f"{settings.kafka.topic_prefix}-streams",
         broker=brokers,
         broker_session_timeout=session,
@@ -57,7 +64,7 @@ def build_app(settings: Settings) -> faust.App:
     return app
 
 
-def _add_agent(app: faust.App, name: str, topic: str) -> None:
+def _add_agent(app: WorkerApp, name: str, topic: str) -> None:
     @app.agent(app.topic(name, value_serializer="raw", key_serializer="raw"), name=f"streams.{topic}")
     async def ingest(batches: faust.StreamT[Any]) -> None:
         async for batch in batches:
@@ -71,7 +78,7 @@ async def run(settings: Settings) -> None:
     app = build_app(settings)
     registry = CollectorRegistry()
     owners = AssignedPartitions(settings, redis, producer, IngestMetrics(registry), clock=time.time)
-    owners.consumer = lambda: app.consumer
+    owners.consumer = lambda: cast(Consumer, app.consumer)
     app.owners = owners
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

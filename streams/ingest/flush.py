@@ -2,12 +2,12 @@
 
     decode -> judge by record time -> drop duplicates -> facts -> cells -> open tables -> commands
 
-What Redis holds and the flush needs (row codes, panes not in memory, earlier spend reports) is asked of the store in between; nothing is written here.
+What Redis holds and the flush needs (row codes, panes not in memory, earlier spend reports) is asked of the store in between; nothing is
+written here.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.config import Settings, Topic
-from streams.events.parsing import Deletion, parse, registered
 from streams.events.models import Campaign
+from streams.events.parsing import Deletion, parse, registered
 from streams.events.refusal import Reason, Refusal
 from streams.ingest.aggregate import Facts, aggregate
 from streams.ingest.columns import Columns
@@ -41,13 +41,20 @@ class Record(Protocol):
     """A Kafka record, as fetched."""
 
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """Its place in the partition."""
+
     @property
-    def timestamp(self) -> int: ...
+    def timestamp(self) -> int:
+        """The record's own time, epoch ms."""
+
     @property
-    def key(self) -> bytes | None: ...
+    def key(self) -> bytes | None:
+        """The key's bytes."""
+
     @property
-    def value(self) -> bytes | None: ...
+    def value(self) -> bytes | None:
+        """The value's bytes."""
 
 
 @dataclass(slots=True)
@@ -62,7 +69,10 @@ class Flush:
 
 
 class PartitionFlusher:
-    """Turns batches of one topic-partition into flushes. Holds its open tables and seen ids; any exception leaves it unusable: make a new one."""
+    """Turns batches of one topic-partition into flushes. Holds its open tables and seen ids.
+
+    Any exception leaves it unusable: make a new one.
+    """
 
     def __init__(self, topic: Topic, settings: Settings, store: PartitionStore, tables: OpenTables, seen: Seen, meta: Meta) -> None:
         self.topic = topic
@@ -106,7 +116,10 @@ class PartitionFlusher:
         future = columns.occurred_at > columns.record_time + FUTURE_MS
         for i in np.flatnonzero(future):
             ahead = (int(columns.occurred_at[i]) - int(columns.record_time[i])) / 1000
-            detail = f"occurred_at is {ahead:.3f} s after the record's own time; at most {FUTURE_MS // 1000} s are allowed: check the producer's clock"
+            detail = (
+                f"occurred_at is {ahead:.3f} s after the record's own time; at most {FUTURE_MS // 1000} s are allowed: "
+                "check the producer's clock"
+            )
             result.refusals.append((int(columns.index[i]), Refusal(Reason.IN_FUTURE, detail)))
         ends = columns.period_end * MINUTE_MS if self.topic is Topic.SPEND else columns.occurred_at
         late = ~future & (columns.record_time - ends > self._ladder.retention)

@@ -212,7 +212,12 @@ class PartitionOwner:
     async def _recover(self, why: str, count: Callable[[], None]) -> None:
         """Start again from what Redis holds. A zombie learns from Kafka meanwhile that it is none of its business any more."""
         count()
-        log.warning("%s: %s; claiming the partition again in %.0f s if it is still ours", self._store.keys.tag, why, self._settings.kafka.session_timeout / 2)
+        log.warning(
+            "%s: %s; claiming the partition again in %.0f s if it is still ours",
+            self._store.keys.tag,
+            why,
+            self._settings.kafka.session_timeout / 2,
+        )
         await asyncio.sleep(self._settings.kafka.session_timeout / 2)
         if self._released:
             return

@@ -44,11 +44,13 @@ class Report:
         return (self.end - 1) // MINUTES_A_DAY
 
     def pack(self) -> bytes:
+        """Bytes for the table of reports."""
         packed: bytes = msgpack.packb((self.start, self.end, self.revision, self.micros, dict(self.dimensions)))
         return packed
 
     @classmethod
     def unpack(cls, stored: bytes) -> Report:
+        """The report that `pack` made bytes of."""
         return cls(*msgpack.unpackb(stored))
 
 
@@ -56,7 +58,9 @@ def reports_of(columns: Columns) -> list[Report]:
     """The reports of a decoded batch of the spend topic, in offset order."""
     names = list(columns.dimensions)
     rows = zip(*columns.dimensions.values(), strict=True)
-    numbers = zip(columns.period_start.tolist(), columns.period_end.tolist(), columns.revision.tolist(), columns.micros.tolist(), strict=True)
+    numbers = zip(
+        columns.period_start.tolist(), columns.period_end.tolist(), columns.revision.tolist(), columns.micros.tolist(), strict=True
+    )
     return [Report(*n, dict(zip(names, row, strict=True))) for n, row in zip(numbers, rows, strict=True)]
 
 

@@ -23,7 +23,9 @@ class IngestMetrics:
         self.events = Counter("campaignwatch_events", "Records read, by what became of them", ("topic", "outcome"), registry=registry)
         self.without_key = Counter("campaignwatch_events_without_key", "Records that came without a key", ("topic",), registry=registry)
         self.quarantined = Counter("campaignwatch_quarantined", "Records refused, by reason", ("topic", "reason"), registry=registry)
-        self.folded = Counter("campaignwatch_rows_folded", "Row keys counted in the row of absent dimensions for want of room", ("cube",), registry=registry)
+        self.folded = Counter(
+            "campaignwatch_rows_folded", "Row keys counted in the row of absent dimensions for want of room", ("cube",), registry=registry
+        )
         self.retries = Counter("campaignwatch_flush_retries", "Calls to Redis or Kafka that had to be repeated", registry=registry)
         self.fenced = Counter("campaignwatch_fenced", "Flushes refused because Redis held another owner or offset", registry=registry)
         self.failed = Counter("campaignwatch_flush_failures", "Flushes that failed for a reason in the program itself", registry=registry)
@@ -37,7 +39,9 @@ class IngestMetrics:
             "campaignwatch_flush_events", "Records per flush", buckets=(1, 10, 100, 1_000, 5_000, 10_000, 20_000), registry=registry
         )
         self.lag = Gauge("campaignwatch_lag_records", "Records behind the end of the partition", _PARTITION, registry=registry)
-        self.watermark = Gauge("campaignwatch_watermark_seconds", "Event time up to which the partition is complete, epoch s", _PARTITION, registry=registry)
+        self.watermark = Gauge(
+            "campaignwatch_watermark_seconds", "Event time up to which the partition is complete, epoch s", _PARTITION, registry=registry
+        )
         self.pending_events = Gauge("campaignwatch_pending_events", "Records taken but not applied yet", _PARTITION, registry=registry)
         self.dedupe_ids = Gauge("campaignwatch_dedupe_ids", "Event ids held to find duplicates", _PARTITION, registry=registry)
         self.open_cells = Gauge("campaignwatch_open_cells", "Table cells of 8 bytes held in memory", _PARTITION, registry=registry)

@@ -1,6 +1,7 @@
 """The ladder of panes: which windows an event lands in, how long they are kept, and which panes make up a window.
 
-Everything is judged by the records' own time, never by a clock, so that a replay of the log gives the same tables. All times are epoch ms, UTC.
+Everything is judged by the records' own time, never by a clock, so that a replay of the log gives the same tables. All times are epoch
+ms, UTC.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The bytes of a chunk: the exact measures of up to 128 neighbouring rows of a cube in one pane.
 
 A chunk is a msgpack pair: the row numbers within the chunk (one byte each), and measure -> column. A column begins with a byte naming the
-narrowest integer type that holds it; rows and columns of zeros are left out. 128 rows a chunk balance the two ways of reading: a table wants
-many rows of few panes, a series few rows of many panes (docs/decisions.md has the measurements).
+narrowest integer type that holds it; rows and columns of zeros are left out. 128 rows a chunk balance the two ways of reading: a table
+wants many rows of few panes, a series few rows of many panes (docs/decisions.md has the measurements).
 """
 
 from __future__ import annotations

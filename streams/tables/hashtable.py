@@ -1,7 +1,7 @@
 """A hash table of 128-bit keys with an integer each, worked on in whole batches by numpy.
 
-Python's own dict takes about 200 bytes an entry and a quarter of a microsecond a look-up; this takes 24 bytes a slot and a tenth of that when
-asked in batches. It is exact: keys are compared whole.
+Python's own dict takes about 200 bytes an entry and a quarter of a microsecond a look-up; this takes 24 bytes a slot and a tenth of that
+when asked in batches. It is exact: keys are compared whole.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class PairTable:
 
     def _home(self, hi: Keys, lo: Keys) -> Keys:
         mixed = (hi ^ (lo >> _SHIFT) ^ (lo << np.uint64(7))) * _MULTIPLIER
-        return (mixed ^ (mixed >> np.uint64(32))) & self._mask
+        slots: Keys = (mixed ^ (mixed >> np.uint64(32))) & self._mask
+        return slots
 
     def _find(self, hi: Keys, lo: Keys) -> tuple[NDArray[np.intp], Bools]:
         """The slot of each known key, or the free slot at which its probe ended."""

@@ -35,29 +35,35 @@ class PartitionKeys:
         return f"{self.namespace}:{{{self.topic}:{self.partition}}}:"
 
     def meta(self) -> str:
+        """Bookkeeping."""
         return self.tag + "meta"
 
     def panes(self) -> str:
+        """Index of the panes that are kept."""
         return self.tag + "panes"
 
     def pane(self, size: int, start: int) -> str:
-        """`size` and `start` in ms."""
+        """The exact measures of one pane; `size` and `start` in ms."""
         return f"{self.tag}pane:{size // 1000}:{start // 1000}"
 
     def sketch(self, sketch: str, size: int, start: int, cube: str) -> str:
+        """One sketch of one cube in one pane; `size` and `start` in ms."""
         return f"{self.tag}{sketch}:{size // 1000}:{start // 1000}:{cube}"
 
     def rows(self, cube: str, day: int) -> str:
-        """`day` counts UTC days from the epoch."""
+        """Row keys of a cube on a UTC day, counted from the epoch."""
         return f"{self.tag}rows:{cube}:{day}"
 
     def seen(self, bucket: int) -> str:
+        """Ids applied in one part of the dedupe horizon."""
         return f"{self.tag}seen:{bucket}"
 
     def reports(self, day: int) -> str:
+        """Spend reports that end on a UTC day, counted from the epoch."""
         return f"{self.tag}reports:{day}"
 
     def registry(self) -> str:
+        """Campaigns of the registry."""
         return self.tag + "registry"
 
 

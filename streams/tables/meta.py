@@ -8,7 +8,10 @@ from dataclasses import dataclass, fields
 
 @dataclass(slots=True)
 class Meta:
-    """Totals since `start_offset`, as of `applied_offset`. Offsets are -1 where there is none; times are epoch ms, 0 where there is none."""
+    """Totals since `start_offset`, as of `applied_offset`.
+
+    Offsets are -1 where there is none; times are epoch ms, 0 where there is none.
+    """
 
     start_offset: int = -1
     applied_offset: int = -1

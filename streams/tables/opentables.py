@@ -1,7 +1,7 @@
 """The part of a partition's tables that its owner keeps in memory, and what of it has to be written.
 
-Pure: it is told what Redis holds (`load_*`), takes cells in, and says which commands bring Redis up to date. The owner is the only writer, so it
-writes absolute values: a chunk of rows as it now is.
+Pure: it is told what Redis holds (`load_*`), takes cells in, and says which commands bring Redis up to date. The owner is the only
+writer, so it writes absolute values: a chunk of rows as it now is.
 """
 
 from __future__ import annotations
@@ -202,7 +202,9 @@ class OpenTables:
                 for start, at in _grouped(pane_of_cell[cell]):
                     if start in kept:
                         keys, inverse = np.unique((codes[cell[at]] << 16) | bucket[at], return_inverse=True)
-                        self._cube(cube, (level.size, start)).counts[sketch].add(keys.astype(np.uint64), sum_by(inverse, count[at], len(keys)))
+                        self._cube(cube, (level.size, start)).counts[sketch].add(
+                            keys.astype(np.uint64), sum_by(inverse, count[at], len(keys))
+                        )
             if users is not None:
                 users = self._add_users(cube, level, kept, users, pane_of_cell, codes)
 

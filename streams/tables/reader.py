@@ -102,7 +102,9 @@ class TableReader:
         level = self._level(start, metas)
         _check_bounds(start, end, level)
         if step <= 0 or step % level.size or (end - start) % step:
-            raise TableError(f"step must be a multiple of {level.size // 1000} s that divides the range, the finest panes still kept for it")
+            raise TableError(
+                f"step must be a multiple of {level.size // 1000} s that divides the range, the finest panes still kept for it"
+            )
         times = np.arange(start, end, step, dtype=np.int64)
         step_of = {(lvl.size, s): i for i, t in enumerate(times.tolist()) for lvl, s in self._ladder.cover(t, t + step, level)}
         rows = _Rows(dimensions, where)
@@ -394,6 +396,8 @@ def _stored(measures: Collection[str] | None) -> set[str] | None:
 def _check_bounds(start: int, end: int, level: Level) -> None:
     seconds = level.size // 1000
     if start % level.size or end % level.size:
-        raise TableError(f"from and to must be multiples of {seconds} s (UTC): the finest panes still kept for this range are {seconds} s long")
+        raise TableError(
+            f"from and to must be multiples of {seconds} s (UTC): the finest panes still kept for this range are {seconds} s long"
+        )
     if start >= end:
         raise TableError("from must lie before to")

@@ -1,4 +1,7 @@
-"""Writing one topic-partition's tables in Redis: claim, load, and apply a flush atomically. The only room beside reader.py that talks to Redis."""
+"""Writing one topic-partition's tables in Redis: claim, load, and apply a flush atomically.
+
+The only room beside reader.py that talks to Redis.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,9 @@ class PartitionStore:
         self._writer = secrets.token_hex(8)
         await self._redis.sadd(partitions_key(self.keys.namespace), f"{self.keys.topic}:{self.keys.partition}")
         flat = await self._claim(keys=[self.keys.meta()], args=[self._writer, start_offset, now])
-        return Meta.parse(dict(itertools.batched(flat, 2)) if hasattr(itertools, "batched") else dict(zip(flat[::2], flat[1::2], strict=True)))
+        return Meta.parse(
+            dict(itertools.batched(flat, 2)) if hasattr(itertools, "batched") else dict(zip(flat[::2], flat[1::2], strict=True))
+        )
 
     async def known_panes(self) -> list[PaneId]:
         """Every pane that is stored."""

@@ -3,6 +3,6 @@
 Faust finds it through the entry point `faust.transports`, by the scheme of the broker URL: `campaignwatch://127.0.0.1:9092`.
 """
 
-from streams.transport.batches import Batch, Consumer, Owners, Transport
+from streams.transport.batches import Batch, Consumer, Owners, OwningApp, Transport
 
-__all__ = ["Batch", "Consumer", "Owners", "Transport"]
+__all__ = ["Batch", "Consumer", "Owners", "OwningApp", "Transport"]

@@ -1,15 +1,15 @@
 """The consumer behind the transport.
 
-Faust's own consumer takes a message at a time, remembers offsets in Python lists and commits what was acked. Here a message is a whole fetched
-batch of one topic-partition, and only what the `Owners` have applied to the tables is committed: the offset that counts is the one stored with the
-data, the committed one is a convenience for lag tools.
+Faust's own consumer takes a message at a time, remembers offsets in Python lists and commits what was acked. Here a message is a whole
+fetched batch of one topic-partition, and only what the `Owners` have applied to the tables is committed: the offset that counts is the one
+stored with the data, the committed one is a convenience for lag tools.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 from aiokafka import ConsumerRecord
 from faust.transport.drivers import aiokafka as driver
@@ -26,7 +26,7 @@ class Batch:
 
 
 class Owners(Protocol):
-    """Who is told of assignments, and knows what was applied. Set on the Faust app as `app.owners` before it starts."""
+    """Who is told of assignments, and knows what was applied."""
 
     async def acquire(self, earliest: Mapping[TP, int]) -> Mapping[TP, int]:
         """Take over these partitions; their earliest offsets are given. Returns the offset to read each from."""
@@ -36,6 +36,12 @@ class Owners(Protocol):
 
     def applied(self) -> Mapping[TP, int]:
         """Per owned partition, the offset after the last applied record."""
+
+
+class OwningApp(Protocol):
+    """What the consumer needs of the Faust app that it works for."""
+
+    owners: Owners
 
 
 class _Forgetful(dict[TP, Any]):
@@ -57,13 +63,12 @@ class Consumer(driver.Consumer):
 
     @property
     def _owners(self) -> Owners:
-        owners: Owners = self.app.owners
-        return owners
+        return cast(OwningApp, self.app).owners
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """Yield one message per topic-partition: its value is a `Batch`, its offset that of the last record."""
         if not self.flow_active:
-            await self.wait(self.can_resume_flow)
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # mode's own Event by name, asyncio's in fact
         records, active = await self._wait_next_records(timeout)
         if records is None or self.should_stop:
             return
@@ -82,9 +87,9 @@ class Consumer(driver.Consumer):
             last.offset,
             last.timestamp / 1000.0,
             last.timestamp_type,
-            (),
+            [],
             None,
-            Batch(tp, batch),
+            Batch(tp, batch),  # type: ignore[arg-type]  # bytes by annotation; handed on untouched to topics that are "raw"
             None,
             0,
             0,
@@ -119,12 +124,14 @@ class Consumer(driver.Consumer):
         return highwater
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """The owners let go first: nothing may wait for partitions that are gone."""
         await self._owners.release(revoked)
         await super().on_partitions_revoked(revoked)
 
     # What Faust's consumer does per message is done per batch by the owners.
 
     def ack(self, message: Message) -> bool:
+        """Note that the agent is done with a batch."""
         if message.acked:
             return False
         message.acked = True

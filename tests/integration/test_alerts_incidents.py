@@ -89,7 +89,7 @@ async def lead(redis: Redis, settings: Settings, name: str) -> Term:
 
 
 async def outbox(redis: Redis, settings: Settings) -> list[Change]:
-    entries: list[tuple[bytes, dict[bytes, bytes]]] = await redis.xrange(alerts_key(settings.redis.namespace, "outbox"))
+    entries: Any = await redis.xrange(alerts_key(settings.redis.namespace, "outbox"))
     return [Change.model_validate_json(fields[b"change"]) for _, fields in entries]
 
 

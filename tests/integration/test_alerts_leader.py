@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -113,7 +114,8 @@ async def test_an_incident_and_its_entry_in_the_outbox_are_one_write(redis: Redi
     namespace = quick.redis.namespace
     stored = await redis.hget(alerts_key(namespace, "incidents"), "i-1")
     assert stored == change.to_json().encode()
-    ((_, entry),) = await redis.xrange(alerts_key(namespace, "outbox"))
+    outbox: Any = await redis.xrange(alerts_key(namespace, "outbox"))
+    ((_, entry),) = outbox
     assert entry == {b"incident_id": b"i-1", b"seq": b"1", b"change": stored}
     assert json.loads(stored)["money_at_stake"] == 12.5
     assert await store.load() == [incident]
@@ -203,7 +205,8 @@ async def test_when_the_leader_is_killed_the_other_replica_takes_over(ready: Set
     key = alerts_key(ready.redis.namespace, "lease")
 
     async def holder() -> str:
-        return ((await redis.get(key)) or b"").decode()
+        held: Any = await redis.get(key)
+        return str((held or b"").decode())
 
     async with replica(ready) as first:
         await until(holder, 30)

@@ -19,7 +19,7 @@ from streams.tables.opentables import OpenTables
 from streams.tables.reader import TableReader
 from streams.tables.store import Fenced, PartitionStore
 from tests.hostile_log import DAY, HOUR, MINUTE, batches, hostile_log
-from tests.reference import Reference, judge
+from tests.reference import LogRecord, Reference, judge
 
 NOW = 1_790_000_000_000 // DAY * DAY + 13 * HOUR + 7 * MINUTE
 
@@ -46,14 +46,16 @@ async def open_partition(topic: Topic, partition: int, settings: Settings, redis
     """Take over a topic-partition as a worker does after an assignment."""
     store = PartitionStore(redis, PartitionKeys(settings.redis.namespace, settings.topic(topic), partition), settings.all_cubes)
     meta = await store.claim(0, NOW)
-    tables = OpenTables(store.keys, Ladder(settings.streams.ladder), settings.all_cubes, max_rows=1_000_000, known=await store.known_panes())
+    tables = OpenTables(
+        store.keys, Ladder(settings.streams.ladder), settings.all_cubes, max_rows=1_000_000, known=await store.known_panes()
+    )
     seen = Seen(int(settings.streams.dedupe_horizon * 1000))
     if meta.record_time:
         seen.load(await store.seen(seen.live_buckets(meta.record_time)))
     return PartitionFlusher(topic, settings, store, tables, seen, meta)
 
 
-async def apply(flusher: PartitionFlusher, records: list) -> None:
+async def apply(flusher: PartitionFlusher, records: list[LogRecord]) -> None:
     before = flusher.meta.applied_offset
     flush = await flusher.flush(records, NOW)
     await flusher._store.apply(before, flush.meta, flush.commands)
@@ -68,7 +70,9 @@ async def assert_tables_equal(reference: Reference, reader: TableReader, setting
                 key: {name: int(values[i]) for name, values in window.measures.items() if values[i]} for i, key in enumerate(window.rows)
             }
             assert found == reference.window(dimensions, start, end), f"{cube} over [{start}, {end})"
-            users = {key: round(float(window.estimates["reach"][i])) for i, key in enumerate(window.rows) if window.estimates["reach"][i] > 0}
+            users = {
+                key: round(float(window.estimates["reach"][i])) for i, key in enumerate(window.rows) if window.estimates["reach"][i] > 0
+            }
             assert users == reference.users(dimensions, start, end), f"reach of {cube} over [{start}, {end})"
 
 
@@ -85,9 +89,7 @@ async def test_tables_equal_the_log_when_workers_come_and_go(seed: int, settings
     reader = TableReader(redis, settings)
 
     ledger = {(p.topic, p.partition): (p.read, p.applied, p.duplicate, p.too_late, p.quarantined) for p in await reader.ledger()}
-    assert ledger == {
-        key: (t.read, t.applied, t.duplicate, t.too_late, t.quarantined) for key, t in reference.totals.items()
-    }
+    assert ledger == {key: (t.read, t.applied, t.duplicate, t.too_late, t.quarantined) for key, t in reference.totals.items()}
     assert all(read == sum(parts) for read, *parts in ledger.values())
     ten = NOW // 10_000 * 10_000
     quarter = 15 * MINUTE

@@ -10,9 +10,21 @@ from hypothesis import strategies as st
 from streams.config import Topic
 
 SHARED = ("event_id", "occurred_at", "campaign_id", "channel")
-OPTIONAL = (
-    "account_id platform creative_id keyword region segment user_id experiment_id variant_id ip user_agent landing_page currency".split()
-)
+OPTIONAL = [
+    "account_id",
+    "platform",
+    "creative_id",
+    "keyword",
+    "region",
+    "segment",
+    "user_id",
+    "experiment_id",
+    "variant_id",
+    "ip",
+    "user_agent",
+    "landing_page",
+    "currency",
+]
 OWN: dict[Topic, tuple[str, ...]] = {
     Topic.CLICKS: ("cost",),
     Topic.CONVERSIONS: ("kind", "value", "order_id", "customer_type", "clicked_at"),

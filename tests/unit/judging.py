@@ -23,7 +23,8 @@ ALL = ("impressions", "clicks", "conversions", "revenue", "spend")
 
 def negative_binomial(rng: np.random.Generator, mean: NDArray[np.float64], fano: float = 1.2) -> Ints:
     """Counts whose variance is `fano` times their mean."""
-    return rng.negative_binomial(np.maximum(mean, 1e-12) / (fano - 1), 1 / fano).astype(np.int64)
+    counts: Ints = rng.negative_binomial(np.maximum(mean, 1e-12) / (fano - 1), 1 / fano).astype(np.int64)
+    return counts
 
 
 def history_of(
@@ -39,7 +40,8 @@ def history_of(
 
     def by_minute(values: Ints) -> Ints:
         whole = values[:, shape[1] - over - minutes * 6 : shape[1] - over]
-        return whole.reshape(shape[0], minutes, 6).sum(axis=2)
+        sums: Ints = whole.reshape(shape[0], minutes, 6).sum(axis=2)
+        return sums
 
     quarter = end // QUARTER * QUARTER
     past = (end - quarter) // FINE
@@ -47,7 +49,8 @@ def history_of(
 
     def by_quarter(values: Ints) -> Ints:
         whole = values[:, shape[1] - past - quarters * 90 : shape[1] - past]
-        return whole.reshape(shape[0], quarters, 90).sum(axis=2)
+        sums: Ints = whole.reshape(shape[0], quarters, 90).sum(axis=2)
+        return sums
 
     registered = dict(campaigns or {})
     plans = {name: plan_of(c, "USD", rates or {}) for name, c in registered.items()}

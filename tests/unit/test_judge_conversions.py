@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from alerts.detect.conversions import ConversionsJudge
+from alerts.detect.history import FINE
 from alerts.detect.judge import Judgement
-from tests.unit.judging import FINE, STEPS, Ints, history_of, negative_binomial, standard
+from tests.unit.judging import STEPS, Ints, history_of, negative_binomial, standard
 
 NOON = 1_795_435_200_000
 TRACKING = standard("conversion_tracking")

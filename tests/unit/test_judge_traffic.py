@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from scipy.stats import nbinom
 
 from alerts.detect.conversions import ConversionsJudge
-from alerts.detect.history import MINUTE, Mask
+from alerts.detect.history import FINE, MINUTE, Mask
 from alerts.detect.judge import Direction
 from alerts.detect.tail import lower_tail, upper_tail
 from alerts.detect.traffic import TrafficJudge, running
-from tests.unit.judging import FINE, STEPS, Ints, history_of, negative_binomial, standard
+from tests.unit.judging import STEPS, Ints, history_of, negative_binomial, standard
 
 #: A Monday noon; a whole quarter of an hour.
 NOON = 1_795_435_200_000

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.detect.history import HOUR, History, Strip
+from alerts.detect.history import FINE, HOUR, History, Strip
 from alerts.detect.judge import Judgement
 from alerts.incidents.change import Severity
 from alerts.pacing.burn import BudgetBurnJudge
 from alerts.pacing.days import day_bounds, month_bounds, slices_of
 from alerts.pacing.exhaustion import BudgetExhaustedJudge
 from alerts.pacing.plan import Plan, plan_of, profile, to_micros
-from tests.unit.judging import FINE, STEPS, Ints, history_of, standard
+from tests.unit.judging import STEPS, Ints, history_of, standard
 
 NOON = 1_795_435_200_000
 BURN = standard("budget_burn")
