@@ -56,6 +56,10 @@ COMMANDS = (
         "Send refused records back to their topic, once what they were refused for is repaired",
     ),
     Entry("replay", "streams.replay.command:replay", "Play recorded data as events: your own history, or a sample."),
+    Entry(
+        "validate", "streams.events.validating:validate", "Check a file of events as the workers will, and say what is wrong, line by line."
+    ),
+    Entry("schema", "streams.events.schema:print_schema", "Print the JSON Schema of a topic, or an AsyncAPI document of all topics."),
     Entry("produce", "streams.simulate.command:produce", "Play a simulated marketing day to Kafka: campaigns, clicks, conversions, spend."),
 )
 

@@ -90,7 +90,7 @@ class Text(FieldType):
     @override
     def schema(self) -> dict[str, Any]:
         schema = {"type": "string", "minLength": 1, "maxLength": self.longest}
-        return schema if self.control_characters else schema | {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
+        return schema if self.control_characters else schema | {"not": {"pattern": r"[\u0000-\u001f\u007f-\u009f]"}}
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,10 @@ class Whole(FieldType):
         return {"type": "integer", "minimum": 0, "maximum": self.most}
 
 
+#: A decimal string from 0 to 1e9.
+_AMOUNT = r"^0*([0-9]{1,9}(\.[0-9]+)?|1000000000(\.0+)?)$"
+
+
 @dataclass(frozen=True)
 class Amount(FieldType):
     """A number of 0 to 1e9, exact to six decimals: a JSON number by its text, or a decimal string."""
@@ -179,7 +183,7 @@ class Amount(FieldType):
         return {
             "anyOf": [
                 {"type": "number", "minimum": 0, "maximum": money.MAX_AMOUNT},
-                {"type": "string", "pattern": f"^{money.DECIMAL_STRING}$"},
+                {"type": "string", "pattern": _AMOUNT},
             ]
         }
 
@@ -201,6 +205,11 @@ class Hundredths(FieldType):
     @override
     def schema(self) -> dict[str, Any]:
         return {"type": "number", "minimum": 0, "maximum": self.most}
+
+
+#: A day and a time of the day, as far as a pattern can tell them.
+_DATE = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 
 
 @dataclass(frozen=True)
@@ -239,12 +248,10 @@ class Instant(FieldType):
 
     @override
     def schema(self) -> dict[str, Any]:
-        return {
-            "anyOf": [
-                {"type": "string", "pattern": f"^{times.RFC3339}$"},
-                {"type": "integer", "minimum": times.EARLIEST_MS, "maximum": times.LATEST_MS},
-            ]
-        }
+        second = r"00(\.(0{1,2}|000[0-9]*))?" if self.whole_minutes else r"[0-5][0-9](\.[0-9]+)?"
+        text = {"type": "string", "pattern": f"^{_DATE}[Tt ]{_TIME}:{second}([Zz]|[+-]{_TIME})$"}
+        number = {"type": "integer", "minimum": times.EARLIEST_MS, "maximum": times.LATEST_MS}
+        return {"anyOf": [text, number | {"multipleOf": 60_000} if self.whole_minutes else number]}
 
 
 @dataclass(frozen=True)
@@ -262,7 +269,7 @@ class Day(FieldType):
 
     @override
     def schema(self) -> dict[str, Any]:
-        return {"type": "string", "format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}
+        return {"type": "string", "format": "date", "pattern": f"^{_DATE}$"}
 
 
 @cache
@@ -310,7 +317,8 @@ class Pacing(FieldType):
 
     @override
     def schema(self) -> dict[str, Any]:
-        curve = {"type": "array", "items": Amount().schema(), "minItems": 1, "maxItems": LONGEST_CURVE}
+        some = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": "[1-9]"}]}
+        curve = {"type": "array", "items": Amount().schema(), "minItems": 1, "maxItems": LONGEST_CURVE, "contains": some}
         return {"anyOf": [{"enum": list(self.names)}, curve]}
 
 
@@ -355,7 +363,13 @@ class Labels(FieldType):
     @override
     def schema(self) -> dict[str, Any]:
         text = Text(256).schema()
-        by_name = {"type": "object", "propertyNames": text, "additionalProperties": {"type": ["string", "null"], "maxLength": 256}}
+        # A label that is null or "" is absent, whatever its name is.
+        blank = {"enum": ["", None]}
+        by_name = {
+            "type": "object",
+            "properties": {"": blank},
+            "additionalProperties": {"type": ["string", "null"], "maxLength": 256},
+        }
         return {"anyOf": [by_name, {"type": "array", "items": text}]}
 
 
