@@ -77,7 +77,11 @@ def _of_topic(chance: random.Random, topic: Topic, timestamp: int) -> dict[str, 
         return {"kind": kind, "cost": _money(chance)} | {name: value for name, value in extra.items() if chance.random() < 0.3}
     start = (timestamp - chance.choice((HOUR, 3 * HOUR, DAY, 20 * DAY))) // MINUTE * MINUTE
     start -= start % HOUR
-    end = start + chance.choice((MINUTE, 7 * MINUTE, HOUR, DAY, 31 * DAY))
+    length = chance.choices((MINUTE, 7 * MINUTE, HOUR, DAY, 31 * DAY), (6, 6, 6, 3, 1))[0]
+    if length > DAY:
+        # Minutes that lie ahead are kept in the finest panes too: a month of them takes seconds to write.
+        start -= 30 * DAY
+    end = start + length
     return {
         "platform": chance.choice(("google", "meta")),
         "period_start": start,

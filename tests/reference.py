@@ -55,10 +55,29 @@ class Fact:
 
 
 @dataclass
+class Report:
+    """The newest revision of a spend report: micros over n minutes from `start` (epoch minutes)."""
+
+    start: int
+    n: int
+    micros: int
+    counts_as_spend: bool
+    dimensions: dict[str, str | None]
+
+    def within(self, start: int, end: int) -> dict[str, int]:
+        """What its minutes in [start, end), epoch ms, sum to: minute i has floor(total (i+1) / n) - floor(total i / n)."""
+        first = min(max(-(-start // 60_000) - self.start, 0), self.n)
+        last = min(max(-(-end // 60_000) - self.start, 0), self.n)
+        amount = self.micros * last // self.n - self.micros * first // self.n
+        return {"reported_spend": amount} | ({"spend": amount} if self.counts_as_spend else {})
+
+
+@dataclass
 class Reference:
     """The whole log, judged."""
 
     facts: list[Fact] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
     totals: dict[tuple[str, int], Totals] = field(default_factory=lambda: defaultdict(Totals))
 
     def window(self, dimensions: Sequence[str], start: int, end: int) -> dict[tuple[str | None, ...], dict[str, int]]:
@@ -69,6 +88,10 @@ class Reference:
                 row = rows[tuple(fact.dimensions[d] for d in dimensions)]
                 for measure, amount in fact.measures.items():
                     row[measure] += amount
+        for report in self.reports:
+            row = rows[tuple(report.dimensions[d] for d in dimensions)]
+            for measure, amount in report.within(start, end).items():
+                row[measure] += amount
         cleaned = {key: {m: v for m, v in row.items() if v} for key, row in rows.items()}
         return {key: row for key, row in cleaned.items() if row}
 
@@ -87,7 +110,7 @@ def judge(log: Iterable[tuple[Topic, LogRecord]], settings: Settings, dimensions
     retention = settings.streams.ladder[-1].keep * 1000
     horizon = int(settings.streams.dedupe_horizon * 1000)
     applied_at: dict[tuple[str, int, str], int] = {}
-    reports: dict[tuple[Any, ...], tuple[int, list[Fact]]] = {}
+    reports: dict[tuple[Any, ...], tuple[int, Report]] = {}
     for topic, record in log:
         totals = result.totals[record.topic, record.partition]
         totals.read += 1
@@ -113,7 +136,7 @@ def judge(log: Iterable[tuple[Topic, LogRecord]], settings: Settings, dimensions
             if identity in reports and event.revision <= reports[identity][0]:
                 totals.duplicate += 1
                 continue
-            reports[identity] = (event.revision, _spread(event, settings, dimensions))
+            reports[identity] = (event.revision, _report(event, settings, dimensions))
             totals.applied += 1
             continue
         known = applied_at.get((record.topic, record.partition, event.event_id))
@@ -123,8 +146,7 @@ def judge(log: Iterable[tuple[Topic, LogRecord]], settings: Settings, dimensions
         applied_at[record.topic, record.partition, event.event_id] = record.timestamp
         totals.applied += 1
         result.facts.append(_fact(event, occurred, settings, dimensions))
-    for _, facts in reports.values():
-        result.facts += facts
+    result.reports = [report for _, report in reports.values()]
     return result
 
 
@@ -168,12 +190,7 @@ def _fact(event: Click | Conversion | Engagement, time: int, settings: Settings,
     return Fact(time, {d: getattr(event, d) for d in dimensions}, measures, event.user_id)
 
 
-def _spread(event: Spend, settings: Settings, dimensions: Sequence[str]) -> list[Fact]:
+def _report(event: Spend, settings: Settings, dimensions: Sequence[str]) -> Report:
     start, end = milliseconds(event.period_start) // 60_000, milliseconds(event.period_end) // 60_000
-    total, n = reporting_micros(event, Exchange(settings.money)), end - start
-    facts = []
-    for i in range(n):
-        amount = total * (i + 1) // n - total * i // n
-        measures = {"reported_spend": amount} | ({"spend": amount} if _from_reports(event, settings) else {})
-        facts.append(Fact((start + i) * 60_000, {d: getattr(event, d) for d in dimensions}, measures))
-    return facts
+    micros = reporting_micros(event, Exchange(settings.money))
+    return Report(start, end - start, micros, _from_reports(event, settings), {d: getattr(event, d) for d in dimensions})

@@ -13,8 +13,11 @@ from streams.tables.hashtable import PairTable
 Ints = NDArray[np.int64]
 Digests = NDArray[np.uint64]
 
-#: The horizon is stored in this many buckets, so that old ids go without reading them.
-BUCKETS = 12
+#: Ids are stored in buckets of this length by record time, so that old ones go without being read. The same whatever the horizon: one that
+#: was changed must find what was stored before.
+BUCKET_MS = 300_000
+#: Buckets before the horizon that an owner may have left to its successor.
+_LEFT_OVER = 12
 
 
 def digests(ids: Sequence[str]) -> Digests:
@@ -28,8 +31,10 @@ class Seen:
 
     def __init__(self, horizon: int) -> None:
         self.horizon = horizon
-        self.bucket = max(1, horizon // BUCKETS)
+        self.bucket = BUCKET_MS
         self._table = PairTable()
+        #: Buckets that are stored and not deleted yet.
+        self._buckets: set[int] = set()
         self._pruned_at = 0
 
     def __len__(self) -> int:
@@ -44,6 +49,7 @@ class Seen:
         _, first = np.unique(newest[:, :2], axis=0, return_index=True)
         unique = newest[first]
         self._table.put(unique[:, 0].copy(), unique[:, 1].copy(), unique[:, 2].astype(np.int64))
+        self._buckets.update(np.unique(stored[:, 2] // np.uint64(self.bucket)).tolist())
 
     def admit(self, ids: Sequence[str], times: Ints) -> tuple[NDArray[np.bool_], Digests]:
         """Which events, in offset order, are the first of their id within the horizon; and the rows (hi, lo, time) to store for them."""
@@ -69,11 +75,12 @@ class Seen:
         oldest = record_time - self.horizon - self.bucket
         if oldest - self._pruned_at < self.bucket:
             return []
-        first, last = self._pruned_at // self.bucket, oldest // self.bucket
         self._table.retain(oldest)
         self._pruned_at = oldest
-        return list(range(max(first, last - 4 * BUCKETS), last))
+        gone = {bucket for bucket in self._buckets if bucket < oldest // self.bucket}
+        self._buckets -= gone
+        return sorted(gone)
 
     def live_buckets(self, record_time: int) -> list[int]:
-        """Buckets that may hold ids still needed when records of `record_time` were read."""
-        return list(range((record_time - self.horizon - self.bucket) // self.bucket, record_time // self.bucket + 1))
+        """Buckets that may be stored when records of `record_time` were read: those still needed, and those not deleted yet."""
+        return list(range((record_time - self.horizon) // self.bucket - _LEFT_OVER, record_time // self.bucket + 1))

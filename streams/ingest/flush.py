@@ -27,7 +27,7 @@ from streams.ingest.dedupe import Seen
 from streams.ingest.facts import facts_of
 from streams.ingest.reports import MINUTE_MS, MINUTES_A_DAY, Report, facts_of_reports, reports_of, rule
 from streams.ingest.users import user_hasher
-from streams.panes.ladder import DAY_MS, Ladder
+from streams.panes.ladder import DAY_MS, Ladder, Level
 from streams.tables.meta import Meta
 from streams.tables.opentables import Command, OpenTables
 from streams.tables.store import PartitionStore
@@ -173,21 +173,23 @@ class PartitionFlusher:
         for identity, report in ruling.newest.items():
             key = self._store.keys.reports(report.last_day)
             result.commands += [("HSET", key, identity, report.pack()), ("EXPIRE", key, self._ttl)]
-        for facts in facts_of_reports(ruling.changes, self._settings.money):
-            await self._add_facts(facts, result.meta.record_time)
+        for level in self._ladder.levels:
+            for facts in facts_of_reports(ruling.changes, self._settings.money, level, result.meta.record_time):
+                await self._add_facts(facts, result.meta.record_time, (level,))
 
     # Into the tables.
 
-    async def _add_facts(self, facts: Facts, record_time: int) -> None:
-        finest = self._ladder.levels[0].size
-        cubes = aggregate(facts, self._settings.all_cubes, finest)
-        starts = np.unique(facts.times - facts.times % finest).tolist()
-        panes = self.tables.kept_panes(starts, record_time)
+    async def _add_facts(self, facts: Facts, record_time: int, levels: Sequence[Level] | None = None) -> None:
+        """Add facts to all levels of the ladder, or to those that they were made for."""
+        levels = levels or self._ladder.levels
+        cubes = aggregate(facts, self._settings.all_cubes, levels[0].size)
+        starts = np.unique(facts.times - facts.times % levels[0].size).tolist()
+        panes = self.tables.kept_panes(starts, record_time, levels)
         days, missing = self.tables.missing_days(starts), self.tables.missing_panes(panes)
         if days or missing:
             await self._store.load(self.tables, days, missing)
         for cube, cells in cubes.items():
-            self.tables.add(cube, cells, record_time)
+            self.tables.add(cube, cells, record_time, levels)
 
     def _expire(self, record_time: int) -> list[Command]:
         """Delete what is no longer kept; looked at once a finest pane."""

@@ -49,17 +49,29 @@ class PartitionOwner:
     """Owns one topic-partition from `start` until `release`."""
 
     def __init__(
-        self, topic: Topic, settings: Settings, store: PartitionStore, kafka: Log, metrics: IngestMetrics, *, clock: Callable[[], float]
+        self,
+        topic: Topic,
+        settings: Settings,
+        store: PartitionStore,
+        kafka: Log,
+        metrics: IngestMetrics,
+        *,
+        clock: Callable[[], float],
+        open_cells: Callable[[], int],
     ) -> None:
         self.topic = topic
         self.next_offset = -1
         #: When something was last applied or found to be applied already, epoch s.
         self.progress_at = clock()
+        #: What the owner cannot do at present because Redis or Kafka is away, in words; None while all goes well.
+        self.hindered: str | None = None
         self._settings = settings
         self._store = store
         self._kafka = kafka
         self._metrics = metrics.of_partition(store.keys.topic, store.keys.partition)
         self._clock = clock
+        #: Table cells that this partition may keep in memory: its share of the worker's.
+        self._open_cells = open_cells
         self._flusher: PartitionFlusher | None = None
         self._pending: list[Any] = []
         self._expected = -1
@@ -192,7 +204,7 @@ class PartitionOwner:
         self.next_offset = flush.meta.applied_offset + 1
         self.progress_at = self._clock()
         self._metrics.flushed(before, flush, flusher)
-        flusher.tables.forget(self._settings.streams.open_cells)
+        flusher.tables.forget(self._open_cells())
 
     async def _note_idle(self) -> None:
         """Say in Redis that the partition was read to its end, so that its watermark does not hold the others."""
@@ -232,11 +244,14 @@ class PartitionOwner:
         while not self._released:
             try:
                 await attempt()
+                self.hindered = None
                 return
             except Fenced:
+                self.hindered = None
                 raise
             except (RedisError, OSError, TimeoutError, KafkaFailure) as error:
                 self._metrics.retried()
+                self.hindered = f"could not {what}: {type(error).__name__}: {error}"
                 log.warning("%s: could not %s (%s: %s); next try in %.1f s", self._store.keys.tag, what, type(error).__name__, error, delay)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _LAST_RETRY)

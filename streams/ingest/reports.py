@@ -14,12 +14,13 @@ from streams.config import Money
 from streams.ingest.aggregate import Facts, encode
 from streams.ingest.columns import Columns
 from streams.ingest.facts import from_reports
+from streams.panes.ladder import Level
 
 Ints = NDArray[np.int64]
 MINUTE_MS = 60_000
 MINUTES_A_DAY = 1_440
-#: Minutes that are spread at once, so that many long reports do not fill the memory.
-_MINUTES_AT_ONCE = 500_000
+#: Panes that amounts are spread over at once, so that many long reports do not fill the memory.
+_FACTS_AT_ONCE = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,35 +92,59 @@ def rule(reports: Sequence[Report], stored: Mapping[bytes, Report]) -> Ruling:
     return Ruling(counts, changes, newest)
 
 
-def spread(micros: int, start: int, end: int) -> Ints:
-    """Micros per minute: minute i of n gets floor(total (i+1) / n) - floor(total i / n), so that they sum to the total exactly."""
+def spread(micros: int, start: int, end: int, bounds: Ints | None = None) -> Ints:
+    """Micros of a report over [start, end), epoch minutes, between consecutive `bounds` (epoch minutes; None: minute by minute).
+
+    Minute i of n gets floor(total (i+1) / n) - floor(total i / n), so that any parts sum to their whole exactly.
+    """
     n = end - start
+    at = np.arange(n + 1, dtype=np.int64) if bounds is None else np.clip(bounds - start, 0, n)
     whole, rest = divmod(micros, n)
-    return whole + np.diff(rest * np.arange(n + 1, dtype=np.int64) // n)
+    return np.diff(whole * at + rest * at // n)
 
 
-def facts_of_reports(changes: Sequence[tuple[Report, int]], money: Money) -> Iterator[Facts]:
-    """What the changes add, minute by minute, in parts of bounded size."""
-    part: list[tuple[Report, int]] = []
-    minutes = 0
-    for change in changes:
-        part.append(change)
-        minutes += change[0].end - change[0].start
-        if minutes >= _MINUTES_AT_ONCE:
+def facts_of_reports(changes: Sequence[tuple[Report, int]], money: Money, level: Level, record_time: int) -> Iterator[Facts]:
+    """What the changes add to the panes of one level that are still kept at `record_time`, in parts of bounded size.
+
+    A pane gets its minutes' micros at once, so that a report of a month costs as many facts as it has panes, not minutes.
+    """
+    part: list[tuple[Report, int, Ints, Ints]] = []
+    size = 0
+    for report, sign in changes:
+        times, bounds = _panes_of(report, level, record_time)
+        if not len(times):
+            continue
+        part.append((report, sign, times, bounds))
+        size += len(times)
+        if size >= _FACTS_AT_ONCE:
             yield _facts(part, money)
-            part, minutes = [], 0
+            part, size = [], 0
     if part:
         yield _facts(part, money)
 
 
-def _facts(changes: Sequence[tuple[Report, int]], money: Money) -> Facts:
-    lengths = np.array([report.end - report.start for report, _ in changes])
-    times = np.concatenate([np.arange(report.start, report.end) * MINUTE_MS for report, _ in changes])
-    amounts = np.concatenate([sign * spread(report.micros, report.start, report.end) for report, sign in changes])
+def _panes_of(report: Report, level: Level, record_time: int) -> tuple[Ints, Ints]:
+    """Where the report's minutes begin in each kept pane of the level (ms), and the bounds of these parts (epoch minutes)."""
+    first_kept = (record_time - level.keep - level.size) // level.size * level.size + level.size
+    start = max(report.start, -(-first_kept // MINUTE_MS))
+    if level.size <= MINUTE_MS:
+        minutes = np.arange(start, report.end + 1, dtype=np.int64)
+        return minutes[:-1] * MINUTE_MS, minutes
+    first = start * MINUTE_MS // level.size * level.size
+    # A minute belongs to the pane in which it begins.
+    inner = -(-np.arange(first + level.size, report.end * MINUTE_MS, level.size, dtype=np.int64) // MINUTE_MS)
+    bounds = np.concatenate(([start], inner[inner < report.end], [report.end])) if start < report.end else np.empty(0, np.int64)
+    return bounds[:-1] * MINUTE_MS, bounds
+
+
+def _facts(parts: Sequence[tuple[Report, int, Ints, Ints]], money: Money) -> Facts:
+    lengths = np.array([len(times) for _, _, times, _ in parts])
+    amounts = np.concatenate([sign * spread(report.micros, report.start, report.end, bounds) for report, sign, _, bounds in parts])
     dimensions = {}
-    for name in changes[0][0].dimensions:
-        coded = encode([report.dimensions[name] for report, _ in changes])
+    for name in parts[0][0].dimensions:
+        coded = encode([report.dimensions[name] for report, *_ in parts])
         coded.codes = np.repeat(coded.codes, lengths)
         dimensions[name] = coded
     spend = np.where(from_reports(dimensions["platform"], money), amounts, 0)
+    times = np.concatenate([times for _, _, times, _ in parts])
     return Facts(times, dimensions, {"reported_spend": amounts, "spend": spend})

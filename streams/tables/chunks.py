@@ -26,7 +26,9 @@ def pack(columns: Mapping[str, Ints]) -> bytes:
     present = np.flatnonzero(matrix.any(axis=0)) if len(matrix) else np.empty(0, np.intp)
     if not len(present):
         return b""
-    packed = {name: _narrow(row) for name, row in zip(columns, matrix[:, present], strict=True) if row.any()}
+    chosen = matrix[:, present]
+    lowest, highest = chosen.min(axis=1).tolist(), chosen.max(axis=1).tolist()
+    packed = {name: _narrow(row, low, high) for name, row, low, high in zip(columns, chosen, lowest, highest, strict=True) if low or high}
     result: bytes = msgpack.packb((present.astype(np.uint8).tobytes(), packed))
     return result
 
@@ -40,9 +42,10 @@ def unpack(chunk: bytes) -> tuple[Ints, dict[str, Ints]]:
     )
 
 
-def _narrow(values: Ints) -> bytes:
-    largest = int(np.abs(values).max())
+def _narrow(values: Ints, lowest: int, highest: int) -> bytes:
+    # Of the lowest not the absolute value: the smallest integer of a type is one farther from zero than the largest.
+    largest = max(highest, -1 - lowest)
     for code, limit in _LIMITS:
-        if 0 <= largest <= limit:
+        if largest <= limit:
             return code + values.astype(_TYPES[code]).tobytes()
     return b"q" + values.tobytes()

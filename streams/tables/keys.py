@@ -16,7 +16,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SKETCHES = ("reach", "dwell", "load")
+from streams.config import Topic
+
+#: Which sketches the events of a topic can fill.
+SKETCHES_OF = {
+    Topic.CLICKS: ("reach",),
+    Topic.CONVERSIONS: ("reach",),
+    Topic.ENGAGEMENTS: ("reach", "dwell", "load"),
+    Topic.SPEND: (),
+    Topic.CAMPAIGNS: (),
+}
 #: Name under which the event kinds of a day get codes, beside the cubes.
 KINDS = "#kinds"
 
@@ -28,6 +37,11 @@ class PartitionKeys:
     namespace: str
     topic: str
     partition: int
+
+    @property
+    def sketches(self) -> tuple[str, ...]:
+        """Sketches that this partition may hold."""
+        return SKETCHES_OF[Topic(self.topic.rpartition(".")[2])]
 
     @property
     def tag(self) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from streams.ingest.aggregate import Cells, sum_by
 from streams.panes.ladder import DAY_MS, Ladder, Level
 from streams.tables import chunks
-from streams.tables.keys import KINDS, SKETCHES, PartitionKeys
+from streams.tables.keys import KINDS, PartitionKeys
 from streams.tables.sketchlogs import CountLog, ReachLog
 from streams.tables.windows import RowKey
 
@@ -28,6 +28,8 @@ Command = tuple[str | bytes | int, ...]
 PaneId = tuple[int, int]
 
 _FIELDS_PER_COMMAND = 500
+#: What an open cube takes beside its cells (objects, dictionaries), in cells of 8 bytes.
+_OVERHEAD_CELLS = 100
 
 
 class RowCodes:
@@ -71,7 +73,8 @@ class RowCodes:
 
 def unpack_rows(stored: bytes) -> list[RowKey]:
     """Row keys in the order of their codes."""
-    unpacker = msgpack.Unpacker(use_list=False)
+    # 0: as large as can be; else msgpack refuses more than 100 MiB.
+    unpacker = msgpack.Unpacker(use_list=False, max_buffer_size=0)
     unpacker.feed(stored)
     return list(unpacker)
 
@@ -82,12 +85,23 @@ class _OpenCube:
 
     measures: dict[str, Ints] = field(default_factory=dict)
     dirty: set[int] = field(default_factory=set)
-    reach: ReachLog = field(default_factory=ReachLog)
-    counts: dict[str, CountLog] = field(default_factory=lambda: {name: CountLog() for name in SKETCHES if name != "reach"})
+    #: Made when they are needed: most cubes of most panes have none.
+    reach: ReachLog | None = None
+    counts: dict[str, CountLog] = field(default_factory=dict)
+
+    def users(self) -> ReachLog:
+        if self.reach is None:
+            self.reach = ReachLog()
+        return self.reach
+
+    def count(self, sketch: str) -> CountLog:
+        if sketch not in self.counts:
+            self.counts[sketch] = CountLog()
+        return self.counts[sketch]
 
     def add(self, codes: Ints, values: Mapping[str, Ints]) -> None:
-        """`codes` are different from each other."""
-        top = int(codes.max()) + 1
+        """`codes` ascend and are different from each other."""
+        top = int(codes[-1]) + 1
         for measure, gains in values.items():
             column = self.measures.get(measure)
             if column is None or len(column) < top:
@@ -96,7 +110,7 @@ class _OpenCube:
                     grown[: len(column)] = column
                 self.measures[measure] = column = grown
             column[codes] += gains
-        self.dirty.update(np.unique(codes // chunks.CHUNK).tolist())
+        self.dirty.update((codes // chunks.CHUNK).tolist())
 
     def load(self, chunk: int, stored: bytes) -> None:
         rows, values = chunks.unpack(stored)
@@ -114,7 +128,8 @@ class _OpenCube:
 
     @property
     def cells(self) -> int:
-        return sum(map(len, self.measures.values())) + self.reach.cells + sum(log.cells for log in self.counts.values())
+        users = self.reach.cells if self.reach is not None else 0
+        return _OVERHEAD_CELLS + sum(map(len, self.measures.values())) + users + sum(log.cells for log in self.counts.values())
 
 
 class OpenTables:
@@ -129,6 +144,9 @@ class OpenTables:
         #: Every pane that Redis holds.
         self.known: set[PaneId] = set(known)
         self._open: OrderedDict[PaneId, dict[str, _OpenCube]] = OrderedDict()
+        #: Cells of each open pane, as of its last load or write, and of all.
+        self._held: dict[PaneId, int] = {}
+        self.cells = 0
         self._codes: dict[tuple[str, int], RowCodes] = {}
         self._touched: set[PaneId] = set()
         self._fresh_days: set[int] = set()
@@ -137,11 +155,11 @@ class OpenTables:
 
     # What has to be in memory before cells can be added.
 
-    def kept_panes(self, starts: Iterable[int], record_time: int) -> list[PaneId]:
-        """Every pane, of all levels, that cells in the finest panes at `starts` land in when records of `record_time` were read."""
+    def kept_panes(self, starts: Iterable[int], record_time: int, levels: Sequence[Level]) -> list[PaneId]:
+        """Every pane of `levels` that cells at `starts` land in when records of `record_time` were read."""
         starts = np.fromiter(starts, np.int64)
         found: list[PaneId] = []
-        for level in self._ladder.levels:
+        for level in levels:
             found += [(level.size, int(s)) for s in np.unique(starts - starts % level.size) if level.kept(int(s), record_time)]
         return found
 
@@ -175,6 +193,7 @@ class OpenTables:
                 else:
                     opened.counts[sketch] = CountLog(entries)
         self._open[pane] = cubes
+        self._weigh(pane)
 
     # Taking cells in.
 
@@ -189,20 +208,18 @@ class OpenTables:
             self._fresh_days.add(day)
         return allowed
 
-    def add(self, cube: str, cells: Cells, record_time: int) -> None:
-        """Add a cube's cells to every pane still kept. Needed days and panes must have been loaded."""
+    def add(self, cube: str, cells: Cells, record_time: int, levels: Sequence[Level] | None = None) -> None:
+        """Add a cube's cells to every pane still kept, of all levels or of some. Needed days and panes must have been loaded."""
         codes = self._codes_of(cube, cells)
         users = cells.users
-        for level in self._ladder.levels:
+        for level in levels or self._ladder.levels:
             pane_of_cell = cells.panes - cells.panes % level.size
-            kept = {start: at for start, at in _grouped(pane_of_cell) if level.kept(start, record_time)}
-            for start, at in kept.items():
-                self._add_exact(cube, (level.size, start), cells, codes, at)
+            kept = self._add_exact(cube, level, cells, codes, pane_of_cell, record_time)
             for sketch, (cell, bucket, count) in cells.buckets.items():
                 for start, at in _grouped(pane_of_cell[cell]):
                     if start in kept:
                         keys, inverse = np.unique((codes[cell[at]] << 16) | bucket[at], return_inverse=True)
-                        self._cube(cube, (level.size, start)).counts[sketch].add(
+                        self._cube(cube, (level.size, start)).count(sketch).add(
                             keys.astype(np.uint64), sum_by(inverse, count[at], len(keys))
                         )
             if users is not None:
@@ -225,9 +242,20 @@ class OpenTables:
         self._touched.add(pane)
         return self._open.setdefault(pane, {}).setdefault(cube, _OpenCube())
 
-    def _add_exact(self, cube: str, pane: PaneId, cells: Cells, codes: Ints, at: NDArray[np.intp]) -> None:
-        unique, inverse = np.unique(codes[at], return_inverse=True)
-        self._cube(cube, pane).add(unique, {m: sum_by(inverse, gains[at], len(unique)) for m, gains in cells.values.items()})
+    def _add_exact(self, cube: str, level: Level, cells: Cells, codes: Ints, pane_of_cell: Ints, record_time: int) -> set[int]:
+        """Add the exact measures to the level's panes that are still kept; returns where these start."""
+        starts, pane_number = np.unique(pane_of_cell, return_inverse=True)
+        width = int(codes.max()) + 1
+        place, inverse = np.unique(pane_number * width + codes, return_inverse=True)
+        sums = {measure: sum_by(inverse, gains, len(place)) for measure, gains in cells.values.items()}
+        bounds = np.searchsorted(place, np.arange(len(starts) + 1) * width).tolist()
+        row = place % width
+        kept = set()
+        for start, first, end in zip(starts.tolist(), bounds, bounds[1:], strict=False):
+            if level.kept(start, record_time):
+                kept.add(start)
+                self._cube(cube, (level.size, start)).add(row[first:end], {m: values[first:end] for m, values in sums.items()})
+        return kept
 
     def _add_users(
         self, cube: str, level: Level, kept: Container[int], users: tuple[Ints, NDArray[np.uint32]], pane_of_cell: Ints, codes: Ints
@@ -242,7 +270,7 @@ class OpenTables:
             if start not in kept:
                 continue
             entries, first = np.unique((codes[cell[at]].astype(np.uint64) << np.uint64(32)) | hashes[at], return_index=True)
-            changed = self._cube(cube, (level.size, start)).reach.add(entries)
+            changed = self._cube(cube, (level.size, start)).users().add(entries)
             on[at] = False
             on[at[first[changed]]] = True
         return cell[on], hashes[on]
@@ -261,6 +289,7 @@ class OpenTables:
             commands += self._pane_commands(pane, ttl)
             commands.append(("ZADD", self.keys.panes(), applied_offset, f"{pane[0] // 1000}:{pane[1] // 1000}"))
             self._open.move_to_end(pane)
+            self._weigh(pane)
         self.known |= self._touched
         self._touched.clear()
         self._fresh_days.clear()
@@ -273,7 +302,7 @@ class OpenTables:
             for chunk in sorted(opened.dirty):
                 fields += [f"{cube}/{chunk}", opened.chunk(chunk)]
             opened.dirty.clear()
-            logs: list[tuple[str, bytes, bool]] = [("reach", opened.reach.take(), False)]
+            logs: list[tuple[str, bytes, bool]] = [] if opened.reach is None else [("reach", opened.reach.take(), False)]
             logs += [(name, *log.take()) for name, log in opened.counts.items()]
             for sketch, entries, replaces in logs:
                 if entries:
@@ -296,7 +325,8 @@ class OpenTables:
         for pane in gone:
             self.known.discard(pane)
             self._open.pop(pane, None)
-            names = [self.keys.pane(*pane), *(self.keys.sketch(sketch, *pane, cube) for sketch in SKETCHES for cube in self._cubes)]
+            self._weigh(pane)
+            names = [self.keys.pane(*pane), *(self.keys.sketch(s, *pane, cube) for s in self.keys.sketches for cube in self._cubes)]
             commands.append(("UNLINK", *names))
             commands.append(("ZREM", self.keys.panes(), f"{pane[0] // 1000}:{pane[1] // 1000}"))
         left = {start // DAY_MS for _, start in self.known}
@@ -308,24 +338,27 @@ class OpenTables:
 
     # Memory.
 
-    @property
-    def cells(self) -> int:
-        """Table cells of 8 bytes held in memory."""
-        return sum(opened.cells for cubes in self._open.values() for opened in cubes.values())
+    def _weigh(self, pane: PaneId) -> None:
+        """Bring `cells` up to date after a pane was loaded, written or dropped."""
+        now = sum(opened.cells for opened in self._open[pane].values()) if pane in self._open else 0
+        self.cells += now - self._held.pop(pane, 0)
+        if pane in self._open:
+            self._held[pane] = now
 
-    def forget(self, cells: int) -> int:
-        """Drop the panes used longest ago (Redis has them) until at most `cells` are held; returns the cells held."""
-        held = self.cells
-        while held > cells and len(self._open) > 1:
-            _, cubes = self._open.popitem(last=False)
-            held -= sum(opened.cells for opened in cubes.values())
-        return held
+    def forget(self, cells: int) -> None:
+        """Drop the panes used longest ago (Redis has them) until at most `cells` of 8 bytes are held, and row codes that no pane needs."""
+        while self.cells > cells and len(self._open) > 1:
+            pane, _ = self._open.popitem(last=False)
+            self._weigh(pane)
+        needed = {start // DAY_MS for _, start in self._open} | self._fresh_days
+        for cube, day in [key for key in self._codes if key[1] not in needed]:
+            del self._codes[cube, day]
 
 
 def _grouped(values: Ints) -> Iterator[tuple[int, NDArray[np.intp]]]:
     """Each different value, and where it stands."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
-    starts = np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1)) if len(ordered) else np.empty(0, np.intp)
-    for begin, end in zip(starts, [*starts[1:], len(ordered)], strict=True):
+    starts = np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1))
+    for begin, end in zip(starts, np.append(starts[1:], len(ordered)), strict=False):
         yield int(ordered[begin]), order[begin:end]

@@ -235,7 +235,7 @@ class TableReader:
                     fields = [f"{cube}/{n}" for n in numbers[start // DAY_MS]]
                     pipe.hmget(keys.pane(size, start), fields or ["-"])
                     if sketches:
-                        for sketch in ("reach", "dwell", "load"):
+                        for sketch in keys.sketches:
                             pipe.get(keys.sketch(sketch, size, start, cube))
             answers = iter(await pipe.execute())
             codes = {day: rows.number(unpack_rows(next(answers) or b"")) for day in days}
@@ -250,7 +250,7 @@ class TableReader:
         for size, start in panes:
             day = start // DAY_MS
             found = next(answers)
-            logs = {sketch: next(answers) for sketch in ("reach", "dwell", "load")} if sketches else {}
+            logs = {sketch: next(answers) for sketch in keys.sketches} if sketches else {}
             fields_ = {n: chunk for n, chunk in zip(numbers[day], found, strict=False) if chunk}
             if fields_ or any(logs.values()):
                 stored.append(_StoredPane((size, start), codes[day], fields_, {name: log for name, log in logs.items() if log}))

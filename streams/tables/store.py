@@ -15,7 +15,7 @@ import msgpack
 import numpy as np
 from redis.asyncio import Redis
 
-from streams.tables.keys import KINDS, SKETCHES, PartitionKeys, partitions_key
+from streams.tables.keys import KINDS, PartitionKeys, partitions_key
 from streams.tables.meta import Meta
 from streams.tables.opentables import Command, OpenTables, PaneId
 
@@ -57,7 +57,7 @@ class PartitionStore:
         for day in days:
             for cube in (*self._cubes, KINDS):
                 pipe.get(self.keys.rows(cube, day))
-        sketches = [(sketch, cube) for sketch in SKETCHES for cube in self._cubes]
+        sketches = [(sketch, cube) for sketch in self.keys.sketches for cube in self._cubes]
         for pane in panes:
             pipe.hgetall(self.keys.pane(*pane))
             for sketch, cube in sketches:

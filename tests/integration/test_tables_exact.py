@@ -76,10 +76,10 @@ async def assert_tables_equal(reference: Reference, reader: TableReader, setting
             assert users == reference.users(dimensions, start, end), f"reach of {cube} over [{start}, {end})"
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_tables_equal_the_log_when_workers_come_and_go(seed: int, settings: Settings, redis: Redis) -> None:
     chance = random.Random(seed)
-    log = hostile_log(seed, settings, NOW, 4_000)
+    log = hostile_log(seed, settings, NOW, 2_000)
     owned: dict[tuple[Topic, int], PartitionFlusher] = {}
     for topic, partition, records in batches(chance, log, 300):
         if (topic, partition) not in owned or chance.random() < 0.1:
@@ -108,7 +108,7 @@ async def test_tables_equal_the_log_when_workers_come_and_go(seed: int, settings
 
 
 async def test_a_series_adds_up_to_its_window(settings: Settings, redis: Redis) -> None:
-    log = hostile_log(7, settings, NOW, 1_500)
+    log = hostile_log(7, settings, NOW, 800)
     for topic, partition, records in batches(random.Random(7), log, 500):
         await apply(await open_partition(topic, partition, settings, redis), records)
     reader = TableReader(redis, settings)
