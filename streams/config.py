@@ -141,6 +141,16 @@ class Streams(_Section):
     """Rows per cube, topic-partition and day; further ones are counted in the row of absent dimensions, and a metric says so."""
     max_kinds: Annotated[int, Field(ge=1)] = 1_000
     """Different event kinds per topic-partition and day that get a measure of their own; further ones count in the sums only."""
+    metric_cubes: dict[str, tuple[str, ...]] = {
+        "total": ("5m", "1h"),
+        "account": ("5m", "1h"),
+        "channel": ("5m", "1h"),
+        "platform": ("5m", "1h"),
+        "campaign": ("5m",),
+    }
+    """Cubes whose KPIs are in /metrics, and over which windows."""
+    metric_rows: Annotated[int, Field(ge=1, le=1_000)] = 20
+    """Rows of each of these cubes in /metrics, those that spend most; all are in /api/kpis."""
     ladder: tuple[Pane, ...] = (
         Pane(size=10, keep=HOUR),
         Pane(size=MINUTE, keep=26 * HOUR),
@@ -285,6 +295,16 @@ class Settings(BaseSettings):
             if len(set(dimensions)) != len(dimensions) or not dimensions:
                 raise ValueError(f"{name}: name each dimension once, and at least one")
         return cubes
+
+    @model_validator(mode="after")
+    def _metric_cubes_exist(self) -> Settings:
+        for cube, windows in self.streams.metric_cubes.items():
+            if cube not in self.all_cubes:
+                raise ValueError(f"streams.metric_cubes: unknown cube {cube!r}; there are {', '.join(self.all_cubes)}")
+            for window in windows:
+                if not re.fullmatch(r"[1-9][0-9]{0,3}[smhd]", window):
+                    raise ValueError(f"streams.metric_cubes: {cube}: {window!r} is not a window such as 5m or 1h")
+        return self
 
     @property
     def all_cubes(self) -> dict[str, tuple[str, ...]]:

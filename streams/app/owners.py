@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 from redis.asyncio import Redis
 
+from streams.app.ends import LogEnds
 from streams.config import INPUT_TOPICS, Settings, Topic
 from streams.events.refusal import Refusal
 from streams.ingest.owner import KafkaFailure, PartitionOwner
@@ -37,6 +38,7 @@ class AssignedPartitions:
         self.metrics = metrics
         self._clock = clock
         self._owners: dict[TP, PartitionOwner] = {}
+        self.ends = LogEnds(settings.kafka.bootstrap_servers, lambda: self._owners)
         self._topics = {settings.topic(topic): topic for topic in INPUT_TOPICS}
         #: Set by the app once Faust has made its consumer.
         self.consumer: Callable[[], Consumer] | None = None
@@ -88,10 +90,18 @@ class AssignedPartitions:
         """Records that are known to wait in the owned partitions."""
         return sum(lag for _, lag in self._lags())
 
+    def hindered(self) -> dict[str, str]:
+        """Partitions whose owner waits for Redis or Kafka, and what it cannot do."""
+        return {f"{tp.topic}:{tp.partition}": owner.hindered for tp, owner in self._owners.items() if owner.hindered is not None}
+
     def stuck(self) -> list[str]:
-        """Partitions with records waiting in which nothing was applied for `streams.stuck_after` seconds."""
+        """Partitions with records waiting in which nothing was applied for `streams.stuck_after` seconds, for no reason outside."""
         oldest = self._clock() - self._settings.streams.stuck_after
-        return [f"{tp.topic}:{tp.partition}" for tp, lag in self._lags() if lag and self._owners[tp].progress_at < oldest]
+        return [
+            f"{tp.topic}:{tp.partition}"
+            for tp, lag in self._lags()
+            if lag and self._owners[tp].progress_at < oldest and self._owners[tp].hindered is None
+        ]
 
     def update_gauges(self) -> None:
         """Bring the gauges that change with time up to date."""
@@ -107,12 +117,24 @@ class AssignedPartitions:
         consumer = self.consumer() if self.consumer is not None else None
         if consumer is None:
             return []
-        return [(tp, consumer.behind(tp, owner.next_offset)) for tp, owner in self._owners.items() if owner.next_offset >= 0]
+        return [
+            (tp, max(consumer.behind(tp, owner.next_offset), self.ends.of(tp) - owner.next_offset))
+            for tp, owner in self._owners.items()
+            if owner.next_offset >= 0
+        ]
 
     def _new_owner(self, tp: TP) -> PartitionOwner:
         keys = PartitionKeys(self._settings.redis.namespace, tp.topic, tp.partition)
         store = PartitionStore(self._redis, keys, self._settings.all_cubes)
-        return PartitionOwner(self._topics[tp.topic], self._settings, store, _PartitionLog(self, tp), self.metrics, clock=self._clock)
+        return PartitionOwner(
+            self._topics[tp.topic],
+            self._settings,
+            store,
+            _PartitionLog(self, tp),
+            self.metrics,
+            clock=self._clock,
+            open_cells=lambda: self._settings.streams.open_cells // max(1, len(self._owners)),
+        )
 
     async def quarantine(self, refused: Sequence[tuple[Any, Refusal]]) -> None:
         """Write refused records and wait until Kafka has them."""

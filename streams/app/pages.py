@@ -16,7 +16,9 @@ from streams.config import Settings
 from streams.tables.reader import TableReader
 
 
-async def serve_pages(settings: Settings, redis: Redis, registry: CollectorRegistry, owners: AssignedPartitions) -> Server:
+async def serve_pages(
+    settings: Settings, reader: TableReader, redis: Redis, registry: CollectorRegistry, owners: AssignedPartitions
+) -> Server:
     """Start the pages. Raises UserError when the address is taken."""
 
     def metrics(accept: str) -> tuple[bytes, str]:
@@ -26,7 +28,7 @@ async def serve_pages(settings: Settings, redis: Redis, registry: CollectorRegis
 
     app = build_app(
         settings,
-        TableReader(redis, settings),
+        reader,
         clock=lambda: int(time.time() * 1000),
         metrics=metrics,
         health=lambda: health_of(owners),
@@ -36,7 +38,10 @@ async def serve_pages(settings: Settings, redis: Redis, registry: CollectorRegis
 
 
 def health_of(owners: AssignedPartitions) -> Health:
-    """Alive while no partition that has records waiting stands still; ready once partitions are claimed and read to their end once."""
-    stuck = owners.stuck()
-    details = {"partitions": len(owners), "stuck": stuck, "lag": owners.lag()}
-    return Health(alive=not stuck, ready=owners.assigned and owners.loaded, details=details)
+    """Alive while no partition that has records waiting stands still by itself; ready while partitions are claimed and can be worked on.
+
+    A worker that waits for Redis or Kafka is not ready, and alive: a restart would not help.
+    """
+    stuck, hindered = owners.stuck(), owners.hindered()
+    details = {"partitions": len(owners), "lag": owners.lag(), "stuck": stuck, "hindered": hindered}
+    return Health(alive=not stuck, ready=owners.assigned and owners.loaded and not hindered, details=details)

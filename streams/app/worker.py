@@ -20,6 +20,8 @@ from streams.app.owners import AssignedPartitions
 from streams.app.pages import serve_pages
 from streams.config import INPUT_TOPICS, Settings
 from streams.metrics.ingest import IngestMetrics
+from streams.metrics.kpis import KpiMetrics
+from streams.tables.reader import TableReader
 from streams.transport import Consumer
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,9 @@ class WorkerApp(faust.App):
     """The Faust app of a worker; the transport asks its `owners` where to read from."""
 
     owners: AssignedPartitions
+
+    def _create_directories(self) -> None:
+        """No tables on disk, so no directory for them."""
 
 
 def build_app(settings: Settings) -> WorkerApp:
@@ -83,10 +88,15 @@ async def run(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    reader = TableReader(redis, settings)
+    beside = [
+        asyncio.create_task(KpiMetrics(settings, reader, registry).run(), name="KPIs of /metrics"),
+        asyncio.create_task(owners.ends.run(), name="ends of the log"),
+    ]
     pages = None
     try:
         await producer.start()
-        pages = await serve_pages(settings, redis, registry, owners)
+        pages = await serve_pages(settings, reader, redis, registry, owners)
         app.finalize()
         await app.start()
         log.info("streams worker started; pages on http://%s:%d", settings.streams.http_host, pages.port)
@@ -97,6 +107,8 @@ async def run(settings: Settings) -> None:
         hard_exit = threading.Timer(_GRACE, os._exit, (0 if stop.is_set() else 1,))
         hard_exit.daemon = True
         hard_exit.start()
+        for task in beside:
+            task.cancel()
         await owners.release_all()
         await app.stop()
         if pages is not None:

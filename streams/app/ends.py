@@ -1,0 +1,54 @@
+"""Where the log ends, asked of the broker apart from the fetcher.
+
+A consumer that silently fetches nothing any more would also never hear of new records, and look idle. Asking the broker itself tells a
+worker that stands still from one that has nothing to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two questions.
+_EVERY = 10.0
+
+
+class LogEnds:
+    """The newest known end of each partition that `wanted` names: the offset after its last record."""
+
+    def __init__(self, bootstrap_servers: str, wanted: Callable[[], Iterable[TP]]) -> None:
+        self._servers = bootstrap_servers
+        self._wanted = wanted
+        self._ends: dict[TP, int] = {}
+
+    def of(self, tp: TP) -> int:
+        """The end as of the last answer, 0 before any. A broker may name one that is a batch too low, none names one too high."""
+        return self._ends.get(tp, 0)
+
+    async def run(self) -> None:
+        """Ask again and again until cancelled. The broker being away leaves what was known."""
+        while True:
+            try:
+                await self._ask_on()
+            except (KafkaError, OSError) as error:
+                log.debug("the ends of the partitions cannot be asked for: %s", error)
+            await asyncio.sleep(_EVERY)
+
+    async def _ask_on(self) -> None:
+        consumer = AIOKafkaConsumer(bootstrap_servers=self._servers, client_id="campaignwatch-ends", group_id=None)
+        try:
+            await consumer.start()
+            while True:
+                partitions = [TopicPartition(tp.topic, tp.partition) for tp in self._wanted()]
+                found = await consumer.end_offsets(partitions) if partitions else {}
+                self._ends = {TP(tp.topic, tp.partition): end for tp, end in found.items()}
+                await asyncio.sleep(_EVERY)
+        finally:
+            await consumer.stop()
