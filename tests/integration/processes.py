@@ -36,10 +36,10 @@ def run(config: Path, *words: str | Path, timeout: float = 120) -> subprocess.Co
 
 
 @contextmanager
-def running(config: Path, log: Path, *words: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(config: Path, log: Path, *words: str | Path, cwd: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """A process that goes on while the test does, its output in `log`; ended at the end, by force if it must be."""
     with log.open("wb") as output:
-        process = subprocess.Popen(command(config, *words), stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command(config, *words), stdout=output, stderr=subprocess.STDOUT, cwd=cwd)
         try:
             yield process
         finally:
