@@ -135,8 +135,8 @@ class Streams(_Section):
     """Seconds without records after which a partition that is read to its end no longer holds the watermark."""
     stuck_after: Seconds = 60.0
     """Seconds that a partition with records waiting may stand still before the worker says that it is not alive."""
-    open_cells: Annotated[int, Field(ge=10_000)] = 20_000_000
-    """Table cells that a worker keeps in memory between writes; above it the panes used longest ago are read again when needed."""
+    open_cells: Annotated[int, Field(ge=10_000)] = 64_000_000
+    """Table cells of 8 bytes that a worker keeps in memory; above it the panes used longest ago are read again when needed."""
     max_rows_per_cube: Annotated[int, Field(ge=1)] = 1_000_000
     """Rows per cube, topic-partition and day; further ones are counted in the row of absent dimensions, and a metric says so."""
     max_kinds: Annotated[int, Field(ge=1)] = 1_000

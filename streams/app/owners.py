@@ -133,8 +133,14 @@ class AssignedPartitions:
             _PartitionLog(self, tp),
             self.metrics,
             clock=self._clock,
-            open_cells=lambda: self._settings.streams.open_cells // max(1, len(self._owners)),
+            open_cells=lambda: self._open_cells_of(tp),
         )
+
+    def _open_cells_of(self, tp: TP) -> int:
+        """Table cells that a partition may hold: what the others leave of the worker's, but at least an equal share."""
+        total = self._settings.streams.open_cells
+        others = sum(owner.cells for other, owner in self._owners.items() if other != tp)
+        return max(total // max(1, len(self._owners)), total - others)
 
     async def quarantine(self, refused: Sequence[tuple[Any, Refusal]]) -> None:
         """Write refused records and wait until Kafka has them."""

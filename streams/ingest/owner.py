@@ -89,6 +89,11 @@ class PartitionOwner:
         """The partition's bookkeeping, once loaded."""
         return self._flusher.meta if self._flusher is not None else None
 
+    @property
+    def cells(self) -> int:
+        """Table cells of 8 bytes held in memory."""
+        return self._flusher.tables.cells if self._flusher is not None else 0
+
     # Life.
 
     async def start(self, earliest: int) -> int:

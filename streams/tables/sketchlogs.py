@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.kpis.sketches import REGISTERS, SPARSE_LIMIT, register_and_rank
-from streams.tables.hashtable import PairTable
+from streams.tables.sortedkeys import SortedKeys
 
 Ints = NDArray[np.int64]
 Entries = NDArray[np.uint64]
@@ -25,7 +25,7 @@ class ReachLog:
     """Distinct users per row. An entry is kept only when it changes what a reader would estimate."""
 
     def __init__(self, entries: Entries | None = None) -> None:
-        self._seen = PairTable()
+        self._seen = SortedKeys()
         self._count: dict[int, int] = {}
         self._dense: dict[int, NDArray[np.uint8]] = {}
         self._pending: list[Entries] = []
@@ -34,13 +34,13 @@ class ReachLog:
             self._pending.clear()
 
     def add(self, entries: Entries) -> Bools:
-        """Add entries, different from each other; returns which of them changed a row."""
+        """Add entries, ascending and different from each other; returns which of them changed a row."""
         changed = np.zeros(len(entries), np.bool_)
         codes = (entries >> _32).astype(np.int64)
         dense = np.isin(codes, list(self._dense))
         sparse = np.flatnonzero(~dense)
         if len(sparse):
-            new = self._seen.put(entries[sparse], np.zeros(len(sparse), np.uint64), np.zeros(len(sparse), np.int64))
+            new = self._seen.add(entries[sparse], np.zeros(len(sparse), np.int64))
             changed[sparse[new]] = True
             for code, count in zip(*np.unique(codes[sparse[new]], return_counts=True), strict=True):
                 self._count[int(code)] = self._count.get(int(code), 0) + int(count)
@@ -62,10 +62,10 @@ class ReachLog:
     @property
     def cells(self) -> int:
         """Memory held, in table cells of 8 bytes."""
-        return 3 * self._seen.slots + len(self._dense) * REGISTERS // 8
+        return self._seen.cells + len(self._dense) * REGISTERS // 8
 
     def _make_dense(self, code: int) -> None:
-        entries, _, _ = self._seen.items()
+        entries, _ = self._seen.items()
         self._dense[code] = np.zeros(REGISTERS, np.uint8)
         self._raise(self._dense[code], entries[(entries >> _32) == np.uint64(code)])
 
@@ -81,17 +81,18 @@ class CountLog:
     """Values per row and logarithmic bucket. The log is written anew when it has become twice as long as its content."""
 
     def __init__(self, entries: Entries | None = None) -> None:
-        self._counts = PairTable()
+        self._counts = SortedKeys()
         self._pending: list[Entries] = []
         self._length = 0
         if entries is not None and len(entries):
             keys, counts = split_counts(entries)
-            self._add(keys, counts)
+            unique, inverse = np.unique(keys, return_inverse=True)
+            self._counts = SortedKeys(unique, np.bincount(inverse, weights=counts.astype(np.float64)).astype(np.int64))
             self._length = len(entries)
 
     def add(self, keys: Entries, counts: Ints) -> None:
-        """Add counts to keys (code << 16 | bucket), which must be different from each other."""
-        self._add(keys, counts)
+        """Add counts to keys (code << 16 | bucket), which must ascend and be different from each other."""
+        self._counts.add(keys, counts)
         self._pending.append(_count_entries(keys, counts))
 
     def take(self) -> tuple[bytes, bool]:
@@ -102,7 +103,7 @@ class CountLog:
         self._pending.clear()
         self._length += len(entries)
         if self._length > 2 * len(self._counts) + 64:
-            keys, _, counts = self._counts.items()
+            keys, counts = self._counts.items()
             entries = _count_entries(keys, counts)
             self._length = len(entries)
             return entries.tobytes(), True
@@ -111,12 +112,7 @@ class CountLog:
     @property
     def cells(self) -> int:
         """Memory held, in table cells of 8 bytes."""
-        return 3 * self._counts.slots
-
-    def _add(self, keys: Entries, counts: Ints) -> None:
-        unique, inverse = np.unique(keys, return_inverse=True)
-        summed = np.bincount(inverse, weights=counts.astype(np.float64)).astype(np.int64)
-        self._counts.add(unique, np.zeros(len(unique), np.uint64), summed)
+        return self._counts.cells
 
 
 def split_counts(entries: Entries) -> tuple[Entries, Ints]:
