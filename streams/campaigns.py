@@ -45,7 +45,7 @@ class Change:
 
 
 def campaigns_apply(
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE.yaml]", help="A list of campaigns, alone or under `campaigns:`.")] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE.yaml", help="A list of campaigns, alone or under `campaigns:`.")] = None,
     delete: Annotated[list[str] | None, typer.Option("--delete", metavar="ID", help="Delete this campaign; may be repeated.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file and say what would be sent.")] = False,
     config: ConfigOption = None,

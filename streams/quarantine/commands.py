@@ -6,15 +6,12 @@ import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from streams.config import INPUT_TOPICS, Settings, Topic, load
 from streams.errors import UserError
@@ -106,7 +103,8 @@ def quarantine_list(
         for entry in chosen[-limit:]:
             typer.echo(json.dumps(_summary(entry)))
         return
-    _print_table(chosen[-limit:])
+    for line in _lines(chosen[-limit:]):
+        typer.echo(line)
     counts = Counter(entry.refused.reason for entry in chosen)
     typer.echo(f"{len(chosen)} refused records" + "".join(f", {count} {name}" for name, count in counts.most_common()))
     if len(chosen) > limit:
@@ -144,7 +142,7 @@ def quarantine_show(
 
 def quarantine_replay(
     records: Annotated[
-        list[str] | None, typer.Argument(metavar="[TOPIC:PARTITION:OFFSET...]", help="Only these. Default: all that the options leave.")
+        list[str] | None, typer.Argument(metavar="TOPIC:PARTITION:OFFSET", help="Only these. Default: all that the options leave.")
     ] = None,
     reason: ReasonOption = None,
     topic: TopicOption = None,
@@ -261,18 +259,11 @@ def _summary(entry: Entry) -> dict[str, object]:
     }
 
 
-def _print_table(entries: list[Entry]) -> None:
-    if not entries:
-        return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("quarantined", "record", "reason", "key"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("detail", overflow="fold")
+def _lines(entries: list[Entry]) -> Iterator[str]:
+    """Two lines per record, whole at any width: what and where, then what is wrong."""
+    width = max((len(str(entry.refused.coordinates)) for entry in entries), default=0)
     for entry in entries:
         refused = entry.refused
         again = " (sent back)" if entry.replayed_at is not None else ""
-        cells = (instant(refused.quarantined_at), str(refused.coordinates), refused.reason + again, key_text(refused.key))
-        table.add_row(*cells, safe_text(refused.detail.encode()))
-    console = Console(markup=False, highlight=False)
-    # On a pipe there is no width to fit; nothing may be cut off then.
-    console.print(table, width=None if console.is_terminal else 400)
+        yield f"{instant(refused.quarantined_at)}  {refused.coordinates!s:{width}}  {refused.reason}{again}, key {key_text(refused.key)}"
+        yield f"    {safe_text(refused.detail.encode())}"

@@ -25,7 +25,7 @@ def safe_text(data: bytes) -> str:
 
 
 def key_text(key: bytes | None) -> str:
-    """A record's key in a table."""
+    """A record's key in a list."""
     if key is None:
         return "-"
     text = safe_text(key)

@@ -15,20 +15,24 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from streams.config import Settings, load
+from streams.config import Settings, SpendSource, load
 from streams.options import ConfigOption
+from streams.panes.ladder import Ladder
 from streams.preflight import check_kafka
 from streams.producing import Sender
 from streams.replay import progress
 from streams.replay.mapping import Mapping, load_mapping
 from streams.replay.playing import DAY_MS, play, shift_to_now
-from streams.replay.reading import Source, open_source
+from streams.replay.preparing import FIELD, START
+from streams.replay.reading import ReadError, Source, open_source
 from streams.replay.sequence import in_file_order, in_time_order
 from streams.replay.survey import KEPT_FAULTS, Survey, survey
 
 #: Seconds between two writes of the state file.
 _SAVE_EVERY = 1.0
 _FUTURE_MS = 5 * 60_000
+#: Platforms that a message names.
+_NAMED_PLATFORMS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class _Job:
 
 
 def replay(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV, JSON Lines or Parquet; .gz and .zst are unpacked.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="CSV, JSON Lines or Parquet; .gz and .zst are unpacked.")],
     mapping: Annotated[
         Path, typer.Option(metavar="M.yaml", help="How rows become events (docs/replay.md), or the name of a mapping that comes along.")
     ],
@@ -68,7 +72,7 @@ def replay(
         Path | None, typer.Option(metavar="FILE", help="Where progress is kept. Default: below $XDG_STATE_HOME/campaignwatch.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, send nothing.")] = False,
-    errors: Annotated[int, typer.Option(metavar="N", min=0, max=KEPT_FAULTS, help="Show at most N unusable rows; all are counted.")] = 100,
+    errors: Annotated[int, typer.Option(metavar="N", min=0, max=KEPT_FAULTS, help="Name at most N faults of rows; all are counted.")] = 100,
     config: ConfigOption = None,
 ) -> None:
     """Play recorded data as events: your own history, or a sample.
@@ -91,7 +95,7 @@ def replay(
     for fault in shown:
         console.print(str(fault), markup=False)
     if found.fault_count > len(shown):
-        console.print(f"... {found.fault_count - len(shown):,} unusable rows are not shown (--errors).")
+        console.print(f"... and {found.fault_count - len(shown):,} more of this kind (--errors shows up to {KEPT_FAULTS:,}).")
     job = _Job(settings, mapping, rules, sources, found, speed)
     if found.newest is None:
         console.print("No row makes an event; nothing to send.")
@@ -106,8 +110,9 @@ def replay(
             console.print("Nothing was sent (--dry-run).")
         else:
             asyncio.run(_send(console, job, path, start))
-    if found.fault_count:
-        console.print(f"{found.fault_count:,} of {found.rows:,} rows could not be used, or not for every event of the mapping.")
+            _say_where_to_look(console, job, start.shift_ms, now_ms, config)
+    if found.faulty_rows:
+        console.print(f"{found.faulty_rows:,} of {found.rows:,} rows could not be used, or not for every event of the mapping.")
         raise typer.Exit(1)
 
 
@@ -115,7 +120,7 @@ def _refuse_repeated(sources: list[Source]) -> None:
     seen: dict[str, Path] = {}
     for source in sources:
         if source.tag in seen:
-            raise typer.BadParameter(f"{source.path} and {seen[source.tag]} are the same file")
+            raise ReadError(f"{source.path}: holds the same as {seen[source.tag]}; name it once")
         seen[source.tag] = source.path
 
 
@@ -193,7 +198,37 @@ def _describe(console: Console, settings: Settings, found: Survey, shift: int, n
             console.print("         --shift-to-now moves all of it near to the present; streams.ladder says how long is kept.")
     if newest > now_ms + _FUTURE_MS:
         console.print("Warning: some lie in the future and will be quarantined; --shift-to-now moves all of it to the past.")
+    _say_where_spend_goes(console, settings, found)
 
 
-def _utc(at: int) -> str:
-    return datetime.fromtimestamp(at / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+def _say_where_spend_goes(console: Console, settings: Settings, found: Survey) -> None:
+    """A platform's reports are its `spend` only if the settings say so; without a word, zeroes would surprise."""
+    platforms = sorted({str(name) for report in found.reports for name in report.frame[FIELD + "platform"].unique()})
+    others = [name for name in platforms if settings.money.spend_sources.get(name) is not SpendSource.REPORTS]
+    if not others:
+        return
+    named = others[:_NAMED_PLATFORMS] + (["..."] if len(others) > _NAMED_PLATFORMS else [])
+    wanted = ", ".join(f"{name}: reports" for name in others[:_NAMED_PLATFORMS])
+    console.print(f"Note: reports of {', '.join(named)} count as `reported_spend`, not as `spend`.", markup=False)
+    console.print(f"      To change that, give the workers money.spend_sources: {{{wanted}}} before the first event.", markup=False)
+
+
+def _say_where_to_look(console: Console, job: _Job, shift: int, now_ms: int, config: Path | None) -> None:
+    """The command that shows what was sent: `kpis` looks at the last five minutes by itself."""
+    found, ladder = job.found, Ladder(job.settings.streams.ladder)
+    assert found.oldest is not None
+    assert found.newest is not None
+    starts = [int(report.frame.select(pl.col(START).min()).item()) for report in found.reports if report.frame.height]
+    # A minute on, when the command is run, the panes at the edge may be gone.
+    later = now_ms + 60_000
+    oldest, newest = max(min([found.oldest, *starts]) + shift, later - ladder.retention), min(found.newest + shift, later)
+    level = ladder.finest_kept(oldest, later)
+    if level is None or newest < oldest:
+        return
+    first, last = oldest // level.size * level.size, newest // level.size * level.size + level.size
+    words = f"campaignwatch kpis --from {_utc(first, 'T')} --to {_utc(last, 'T')}" + (f" --config {config}" if config is not None else "")
+    console.print(f"To see it: {words}", markup=False)
+
+
+def _utc(at: int, between: str = " ") -> str:
+    return datetime.fromtimestamp(at // 1_000, UTC).strftime(f"%Y-%m-%d{between}%H:%M:%SZ")

@@ -162,11 +162,11 @@ class Event(_Strict):
 
     _short_columns = field_validator("columns", mode="before")(lambda value: _short(value))
 
-    @field_validator("topic")
+    @field_validator("topic", mode="before")
     @classmethod
-    def _event_topic(cls, topic: Topic) -> Topic:
+    def _event_topic(cls, topic: Any) -> Any:
         if topic not in EVENT_TOPICS:
-            raise ValueError(f"a replay fills {', '.join(EVENT_TOPICS)}; {topic.value} is not among them")
+            raise ValueError(f"a replay fills {', '.join(EVENT_TOPICS)}; {topic} is not among them")
         return topic
 
 
@@ -327,15 +327,16 @@ def load_mapping(path: Path) -> Mapping:
     try:
         return Mapping.model_validate(content)
     except ValidationError as error:
-        raise MappingError("\n".join(f"{path}: {_where(e['loc'])}{_reason(e['msg'])}" for e in error.errors())) from error
+        raise MappingError("\n".join(f"{path}: {_where(e['loc'])}{_reason(e['type'], e['msg'])}" for e in error.errors())) from error
 
 
 def _where(location: tuple[int | str, ...]) -> str:
     return ".".join(map(str, location)) + ": " if location else ""
 
 
-def _reason(message: str) -> str:
-    return message.removeprefix("Value error, ")
+def _reason(kind: str, message: str) -> str:
+    known = {"extra_forbidden": "there is no such key; docs/replay.md has all keys", "missing": "this key is needed"}
+    return known.get(kind, message.removeprefix("Value error, "))
 
 
 def _known_field(place: str, name: str, known: tuple[str, ...]) -> None:

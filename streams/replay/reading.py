@@ -10,12 +10,14 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import msgspec
 import polars as pl
@@ -43,6 +45,7 @@ _ENDINGS = {
     ".parquet": FileFormat.PARQUET,
 }
 _FINGERPRINT_BYTES = 1_048_576
+_MIXED = "several kinds of values"
 
 
 class ReadError(UserError):
@@ -218,9 +221,13 @@ def _csv(stream: BinaryIO, separator: str, block_bytes: int) -> Iterator[Batch]:
 def _header(block: bytes, separator: str) -> tuple[list[str], bytes, int]:
     """Column names, what follows the header, and how many lines it took."""
     reader = csv.reader(io.StringIO(block.decode("utf-8", "replace"), newline=""), delimiter=separator)
-    names = [name.strip() for name in next(reader, [])]
-    if not names or len(set(names)) != len(names) or not all(names):
-        raise ValueError("the first line must name each column once")
+    # Some exporters leave the column of row numbers without a name.
+    names = [name.strip() or f"column {number}" for number, name in enumerate(next(reader, []), 1)]
+    if not names:
+        raise ValueError("the first line is empty; it must name the columns")
+    twice = sorted(name for name in set(names) if names.count(name) > 1)
+    if twice:
+        raise ValueError(f"the first line names {', '.join(map(repr, twice))} more than once")
     lines = block.split(b"\n")
     return names, b"\n".join(lines[reader.line_num :]), reader.line_num
 
@@ -259,9 +266,7 @@ def _quoted_csv_block(block: bytes, columns: list[str], separator: str, first_li
     records: list[list[str]] = []
     start = 0
     while start < len(lines):
-        # Text that is no UTF-8 is found again, record by record, by its replacement.
-        text = io.StringIO("\n".join(each.decode("utf-8", "surrogateescape") for each in lines[start:]), newline="")
-        reader = csv.reader(text, delimiter=separator, strict=True)
+        reader = csv.reader(_texts(lines, start), delimiter=separator, strict=True)
         begun = start
         restart: int | None = None
         while True:
@@ -292,6 +297,13 @@ def _quoted_csv_block(block: bytes, columns: list[str], separator: str, first_li
         start = restart
     frame = pl.DataFrame(records, schema=dict.fromkeys(columns, pl.String()), orient="row")
     return Batch(_numbered(frame, rows), faults)
+
+
+def _texts(lines: list[bytes], start: int) -> Iterator[str]:
+    """The lines from `start` on, one by one, so that starting again after a fault costs no more than going on."""
+    for at in range(start, len(lines)):
+        # Text that is no UTF-8 is found again, record by record, by its replacement.
+        yield lines[at].decode("utf-8", "surrogateescape") + ("\n" if at + 1 < len(lines) else "")
 
 
 def _width(found: int, expected: int) -> str:
@@ -336,7 +348,7 @@ def _json_block(block: bytes, first_line: int) -> Batch:
         for row, text in zip(rows, lines, strict=True):
             try:
                 objects.decode(text)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 faults.append(Fault(row, f"not a JSON object: {error}"))
             else:
                 good.append(text)
@@ -344,24 +356,56 @@ def _json_block(block: bytes, first_line: int) -> Batch:
         rows = kept
         frame = _read_json(good)
         if frame is None:
-            return _json_line_by_line(good, kept, faults)
+            return _json_as_text(good, kept, faults)
     return Batch(_numbered(frame, rows), faults)
 
 
-def _json_line_by_line(lines: list[bytes], rows: list[int], faults: list[Fault]) -> Batch:
-    """Lines that are each an object, but whose fields have types that cannot share a column: the first one's types win."""
-    frame = pl.DataFrame()
+def _json_as_text(lines: list[bytes], rows: list[int], faults: list[Fault]) -> Batch:
+    """Lines that are each an object, but whose values are of types that no column can hold: every single value is read as text.
+
+    Where one line has an object or a list and another has something else, the first one says what it is.
+    """
+    shape: dict[str, str] = {}
+    texts: list[bytes] = []
     kept: list[int] = []
-    for row, text in zip(rows, lines, strict=True):
-        one = _read_json([text])
-        try:
-            if one is None:
-                raise pl.exceptions.ComputeError("no rectangular row")
-            frame = pl.concat([frame, one], how="diagonal_relaxed") if kept else one
+    for row, line in zip(rows, lines, strict=True):
+        own: dict[str, str] = {}
+        text = json.dumps(_values_as_text(json.loads(line, parse_int=str, parse_float=_plain_decimal), "", own))
+        odd = next((path for path, kind in own.items() if kind == _MIXED or shape.get(path, kind) != kind), None)
+        if odd is None:
+            shape |= own
+            texts.append(text.encode())
             kept.append(row)
-        except pl.exceptions.PolarsError as error:
-            faults.append(Fault(row, f"does not fit the rows before it: {error}"))
+        else:
+            before = f"; the rows before it have {shape[odd]} there" if odd in shape else ""
+            faults.append(Fault(row, f"{odd.removeprefix('.')}: got {own[odd]}{before}"))
+    frame = _read_json(texts)
+    if frame is None:
+        raise ValueError(f"lines {rows[0]} to {rows[-1]}: their values cannot be put into columns")
     return Batch(_numbered(frame, kept), faults)
+
+
+def _values_as_text(value: Any, path: str, shape: dict[str, str]) -> Any:
+    """`value` with text in place of numbers, true and false. What stands at each path goes into `shape`."""
+    if value is None:
+        return None
+    if isinstance(value, dict):
+        content: Any = {name: _values_as_text(part, f"{path}.{name}", shape) for name, part in value.items()}
+        kind = "an object"
+    elif isinstance(value, list):
+        content = [_values_as_text(part, f"{path}[]", shape) for part in value]
+        kind = "a list"
+    else:
+        content, kind = (str(value).lower() if isinstance(value, bool) else value), "a single value"
+    # The elements of a list share a path and may disagree.
+    shape[path] = kind if shape.get(path, kind) == kind else _MIXED
+    return content
+
+
+def _plain_decimal(text: str) -> str:
+    """A JSON number without exponent, as money and counts are written."""
+    number = Decimal(text)
+    return format(number, "f") if "e" in text.lower() and abs(number.adjusted()) < 30 else text
 
 
 def _read_json(lines: list[bytes]) -> pl.DataFrame | None:

@@ -54,7 +54,9 @@ class Survey:
     #: One entry per event of the mapping on the topic of spend.
     reports: list[Prepared] = field(default_factory=list)
     refused: Refused = field(default_factory=dict)
-    #: How many rows cannot be used, and the first of them.
+    #: How many rows cannot be used for everything that the mapping makes of them.
+    faulty_rows: int = 0
+    #: What is wrong with them, and how often something is; a row may have several faults. Only the first are kept.
     fault_count: int = 0
     faults: list[FileFault] = field(default_factory=list)
 
@@ -74,9 +76,12 @@ class Survey:
         self.events[prepared.event.topic] += int(prepared.frame[COUNT].sum())
 
     def _fault(self, path: Path, faults: Sequence[Fault]) -> None:
+        """Take in the faults of a batch of rows of a file."""
+        self.faulty_rows += len({fault.row for fault in faults})
         self.fault_count += len(faults)
         room = max(0, KEPT_FAULTS - len(self.faults))
-        self.faults += [FileFault(path, fault.row, fault.what) for fault in faults[:room]]
+        ordered = sorted(faults, key=lambda fault: fault.row)
+        self.faults += [FileFault(path, fault.row, fault.what) for fault in ordered[:room]]
 
 
 class _Record(NamedTuple):
@@ -120,14 +125,15 @@ def survey(
         for frame, faults in batches(mapping_path, mapping, source):
             found.rows += int(frame[ROW].n_unique()) + len(faults)
             seen.update(dict.fromkeys(frame.columns))
-            prepared, more = prepare(mapping, source.tag, frame) if not frame.is_empty() else ([], [])
-            found._fault(source.path, sorted([*faults, *more], key=lambda fault: fault.row))
+            prepared, unusable = prepare(mapping, source.tag, frame) if not frame.is_empty() else ([], [])
+            refused: list[Fault] = []
             for each in prepared:
                 if each.event.topic is Topic.SPEND:
                     reports[each.number].add(each, number)
                     continue
-                _judge(found, judge, each, number, source)
+                refused += _judge(found, judge, each, number)
                 found._add(without(each, found.refused.get((number, each.number))))
+            found._fault(source.path, list(dict.fromkeys([*faults, *unusable, *refused])))
             on_rows(frame.height + len(faults))
         _check_columns(mapping_path, mapping, source, seen)
     for gathered in reports.values():
@@ -165,14 +171,15 @@ def without(prepared: Prepared, refused: pl.DataFrame | None) -> Prepared:
     )
 
 
-def _judge(found: Survey, judge: Judge, prepared: Prepared, number: int, source: Source) -> None:
+def _judge(found: Survey, judge: Judge, prepared: Prepared, number: int) -> list[Fault]:
+    """Note which of the prepared rows would be quarantined; what is wrong with each."""
     wrong = judge.refused(prepared)
     if not wrong:
-        return
+        return []
     rows = prepared.frame[[position for position, _ in wrong]].select(ROW, ITEM)
     before = found.refused.get((number, prepared.number))
     found.refused[number, prepared.number] = rows if before is None else pl.concat([before, rows])
-    found._fault(source.path, [Fault(row, what) for row, (_, what) in zip(rows[ROW], wrong, strict=True)])
+    return [Fault(row, what) for row, (_, what) in zip(rows[ROW], wrong, strict=True)]
 
 
 def _check_columns(mapping_path: Path, mapping: Mapping, source: Source, seen: dict[str, None]) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from streams.tables.reader import TableReader
 from streams.topics import create_topics
 from tests.integration.conftest import Broker
 from tests.integration.processes import command, run, running, settings_file
+from tests.unit.test_readme import readme_block
 
 HOUR_MS = 3_600_000
 #: Of the ad server's half year, this many impressions are replayed: a worker of a test need not count 25 million.
@@ -38,6 +40,7 @@ class Replayed:
     """What has been replayed, and where to read it."""
 
     settings: Settings
+    config: Path
     #: Mapping -> what the command said.
     said: dict[str, str]
     #: Mapping -> milliseconds that its times were moved by.
@@ -83,27 +86,34 @@ def replayed(settings: Settings, recorded_data: Path, tmp_path_factory: pytest.T
     """All recorded files replayed, one command each, and applied by one worker."""
     directory = tmp_path_factory.mktemp("replayed")
     data = recorded_data / "recorded"
-    tabmo = directory / "tabmo-part.csv"
-    _part_of_tabmo(data / "tabmo-adcampaign.csv.gz").write_csv(tabmo)
+    # Parquet has types where CSV has text.
+    tabmo = directory / "tabmo-part.parquet"
+    _part_of_tabmo(data / "tabmo-adcampaign.csv.gz").write_parquet(tabmo)
     files = {
         "open-bandit": data / "open-bandit-small.csv.gz",
         "snapchat": data / "snapchat-ad-hour.csv.gz",
         "tabmo": tabmo,
         "otto": data / "otto-sample.jsonl.gz",
     }
+    for name in ("history.csv", "history.yaml"):
+        (directory / name).write_text(readme_block(name), "utf-8")
+    files[str(directory / "history.yaml")] = directory / "history.csv"
     asyncio.run(create_topics(settings))
     config = settings_file(directory, settings)
-    said, shift = {}, {}
-    with running(config, directory / "worker.log", "streams"):
-        sent = 0
-        for mapping, path in files.items():
-            done = run(config, "replay", path, "--mapping", mapping, "--shift-to-now", "--state", directory / "state.json")
+    with running(config, directory / "worker.log", "streams", cwd=directory):
+
+        def play(mapping: str) -> str:
+            state = directory / f"{Path(mapping).stem}.json"
+            done = run(config, "replay", files[mapping], "--mapping", mapping, "--shift-to-now", "--state", state)
             assert done.returncode == 0, done.stderr
-            said[mapping] = done.stderr
-            shift[mapping] = int(done.stderr.split("moved by ")[1].split(" days")[0].replace(",", "")) * DAY_MS
-            sent += int(done.stderr.split("Sent ")[1].split(" events")[0].replace(",", ""))
+            return done.stderr
+
+        with ThreadPoolExecutor(2) as pool:
+            said = dict(zip([Path(mapping).stem for mapping in files], pool.map(play, files), strict=True))
+        sent = sum(int(text.split("Sent ")[1].split(" events")[0].replace(",", "")) for text in said.values())
+        shift = {name: int(text.split("moved by ")[1].split(" days")[0].replace(",", "")) * DAY_MS for name, text in said.items()}
         _wait_until_applied(settings, sent, directory / "worker.log")
-        yield Replayed(settings, said, shift, tabmo, data)
+        yield Replayed(settings, config, said, shift, tabmo, data)
 
 
 def _part_of_tabmo(path: Path) -> pl.DataFrame:
@@ -166,10 +176,30 @@ def test_snapchat_has_every_impression_swipe_and_micro_of_every_campaign_and_hou
 
 
 def test_tabmo_has_every_count_of_every_campaign_and_slot_of_four_hours(replayed: Replayed) -> None:
-    rows = pl.read_csv(replayed.tabmo, try_parse_dates=True)
-    at = (pl.col("day").cast(pl.Datetime("ms")).dt.epoch("ms") + (pl.col("slot") - 1) * 4 * HOUR_MS).alias("at")
-    expected = _cells(rows.group_by("campaign", at).agg(pl.col("impressions").sum(), pl.col("clicks").sum()), replayed.shift["tabmo"])
+    rows = pl.read_parquet(replayed.tabmo).with_columns(_slot_start())
+    expected = _cells(rows.group_by("campaign", "at").agg(pl.col("impressions").sum(), pl.col("clicks").sum()), replayed.shift["tabmo"])
+    assert len(expected) > 300
     assert replayed.cells(expected, 4 * HOUR_MS, ["impressions", "clicks"]) == expected
+
+
+def test_the_counts_of_a_slot_are_spread_over_its_hours(replayed: Replayed) -> None:
+    rows = pl.read_parquet(replayed.tabmo).with_columns(_slot_start())
+
+    def spread(measure: str) -> pl.DataFrame:
+        """Each of n events stands at the middle of one of n equal parts of the four hours."""
+        events = rows.select("campaign", "at", pl.col(measure).alias("n"), pl.int_ranges(pl.col(measure)).alias("i"))
+        events = events.filter(pl.col("n") > 0).explode("i")
+        hour = ((2 * pl.col("i") + 1) * 4 // (2 * pl.col("n"))).cast(pl.Int64)
+        return events.group_by("campaign", (pl.col("at") + hour * HOUR_MS).alias("at")).agg(pl.len().cast(pl.Int64).alias(measure))
+
+    frame = spread("impressions").join(spread("clicks"), on=["campaign", "at"], how="full", coalesce=True).fill_null(0)
+    expected = _cells(frame, replayed.shift["tabmo"])
+    assert sum(cell["impressions"] for cell in expected.values()) == rows["impressions"].sum()
+    assert replayed.cells(expected, HOUR_MS, ["impressions", "clicks"]) == expected
+
+
+def _slot_start() -> pl.Expr:
+    return (pl.col("day").cast(pl.Datetime("ms")).dt.epoch("ms") + (pl.col("slot") - 1) * 4 * HOUR_MS).alias("at")
 
 
 def test_otto_has_every_click_cart_and_order_of_every_hour(replayed: Replayed) -> None:
@@ -185,6 +215,22 @@ def test_otto_has_every_click_cart_and_order_of_every_hour(replayed: Replayed) -
     expected = _cells(frame, replayed.shift["otto"])
     assert sum(sum(cell.values()) for cell in expected.values()) == 862
     assert replayed.cells(expected, HOUR_MS, ["clicks", "engagements_cart", "conversions_purchase"]) == expected
+
+
+def test_the_history_of_the_readme_is_there_and_the_command_that_it_ends_with_shows_it(replayed: Replayed) -> None:
+    eight = pl.Series(["2026-11-20 08:00:00"]).str.to_datetime().dt.epoch("ms").item() + replayed.shift["history"]
+    expected = {
+        ("summer-sale", eight): {"impressions": 1_200, "clicks": 31, "reported_spend": 18_400_000},
+        ("newsletter", eight): {"impressions": 300, "clicks": 44, "reported_spend": 0},
+        ("summer-sale", eight + HOUR_MS): {"impressions": 1_650, "clicks": 40, "reported_spend": 24_150_000},
+    }
+    assert replayed.cells(expected, HOUR_MS, ["impressions", "clicks", "reported_spend"]) == expected
+    words = replayed.said["history"].split("To see it: campaignwatch ")[1].split(" --config")[0].split()
+    shown = run(replayed.config, *words, "--where", "campaign_id:summer-sale", "--json")
+    assert shown.returncode == 0, shown.stderr
+    (row,) = json.loads(shown.stdout)["rows"]
+    assert (row["impressions"], row["clicks"], row["reported_spend"]) == (2_850, 71, 42.55)
+    assert "Note: reports of google, mailjet count as `reported_spend`, not as `spend`." in replayed.said["history"]
 
 
 def test_the_newest_event_is_the_latest_possible_not_in_the_future(replayed: Replayed) -> None:
@@ -250,39 +296,52 @@ def test_unusable_rows_are_named_and_the_rest_is_sent(prepared: tuple[Settings, 
     assert f"{tmp_path / 'rows.csv'}:4: campaign: got nothing; `campaign_id` must not be empty" in done.stderr
     assert f"{tmp_path / 'rows.csv'}:5: 3 columns where the header names 2" in done.stderr
     assert "3 of 5 rows could not be used" in done.stderr
+    assert "Sent 2 events" in done.stderr
     assert "--shift-to-now moves all of it" in done.stderr
     assert "Traceback" not in done.stderr
     assert [key for key, _ in consumed(settings, lambda count: count >= 2)] == ["c-1", "c-5"]
     assert not (tmp_path / "state.json").exists()
 
 
-def test_a_killed_replay_goes_on_where_it_stopped_and_repeats_keep_their_ids(prepared: tuple[Settings, Path], tmp_path: Path) -> None:
+def interrupted(words: list[str], state: Path, log: Path, events: int, how: signal.Signals) -> int:
+    """Start a replay, and end it once `events` events are known to be sent; its exit status."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(words, stderr=output)
+        try:
+            deadline = time.monotonic() + 60
+            while not state.exists() or json.loads(state.read_text())["sent"] < events:
+                assert time.monotonic() < deadline
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.05)
+        finally:
+            process.send_signal(how)
+            status = process.wait(timeout=15)
+    return status
+
+
+def test_an_interrupted_replay_goes_on_where_it_stopped_and_repeats_keep_their_ids(prepared: tuple[Settings, Path], tmp_path: Path) -> None:
     settings, config = prepared
     total = 120_000
     rows = pl.DataFrame({"ts": range(1_700_000_000, 1_700_000_000 + total)}).with_columns((pl.col("ts") % 7).alias("campaign"))
     rows.write_csv(tmp_path / "rows.csv")
     (tmp_path / "clicks.yaml").write_text(CLICKS)
-    state = tmp_path / "state.json"
+    state, log = tmp_path / "state.json", tmp_path / "replay.log"
     # 120,000 s of events at this speed take 12 s.
     words = ("replay", tmp_path / "rows.csv", "--mapping", tmp_path / "clicks.yaml", "--speed", "10000", "--shift-to-now", "--state", state)
-    process = subprocess.Popen(command(config, *words), stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 60
-        while not state.exists() or json.loads(state.read_text())["sent"] < 10_000:
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.05)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+
+    # Ctrl-C, then a power cut.
+    assert interrupted(command(config, *words), state, log, 5_000, signal.SIGINT) == 130
+    stopped = json.loads(state.read_text())
+    assert f"Stopped after {stopped['sent']:,} of 120,000 events; the same command with --resume goes on there." in log.read_text()
+    interrupted(command(config, *words, "--resume"), state, log, stopped["sent"] + 5_000, signal.SIGKILL)
     kept = json.loads(state.read_text())
-    assert 10_000 <= kept["sent"] < total
-    other = run(config, *words[:4], "--resume", "--state", state)
-    assert other.returncode == 2
-    assert "is of another replay" in other.stderr
+    assert stopped["sent"] + 5_000 <= kept["sent"] < total
+    assert kept["shift_ms"] == stopped["shift_ms"]
+
     done = run(config, *words[:5], "1000000", *words[7:], "--resume")
     assert done.returncode == 0, done.stderr
     assert f"Sent {total - kept['sent']:,} events" in done.stderr
+    assert not state.exists()
     found = consumed(settings, lambda count: count >= total)
     times = {str(value["event_id"]): value["occurred_at"] for _, value in found}
     assert len(times) == total
@@ -305,4 +364,6 @@ def test_without_topics_or_a_broker_it_says_what_to_do(settings: Settings, tmp_p
     done = run(settings_file(tmp_path, away), *words)
     assert done.returncode == 2
     assert "Kafka cannot be reached at 127.0.0.1:1" in done.stderr
+    # One sentence, without the words of the client below it.
+    assert "Unable connect" not in done.stderr
     assert nowhere.topic(Topic.CLICKS).endswith(".clicks")

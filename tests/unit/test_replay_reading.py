@@ -89,6 +89,13 @@ def test_csv_is_read_as_the_csv_module_writes_it(
     assert [tuple(v or "" for v in row) for row in frame.drop(ROW).iter_rows()] == rows
 
 
+def test_a_column_without_a_name_is_no_obstacle(tmp_path: Path) -> None:
+    frame, faults = read(written(tmp_path, "x.csv", b",campaign,clicks\n0,c-1,3\n1,c-2,4\n"))
+    assert faults == []
+    assert frame.rows() == [(2, "0", "c-1", "3"), (3, "1", "c-2", "4")]
+    assert frame.columns[1:] == ["column 1", "campaign", "clicks"]
+
+
 def test_broken_csv_lines_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     data = b'a,b\n1,2\n3\n\n4,5,6\n7,\xff\n8,9\n10,"11"\n12,"open\n13,14\n15,"16\n16"\n'
     frame, faults = read(written(tmp_path, "x.csv", data))
@@ -104,17 +111,39 @@ def test_broken_csv_lines_are_named_and_the_rest_goes_on(tmp_path: Path) -> None
 
 def test_broken_json_lines_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     lines = [b'{"a": 1}', b"{", b"", b"[1]", b"null", b'{"a": 2} 3', b'{"a": "\xff"}', b'{"a": 3, "b": {"c": 4}}']
+    lines.append(b'{"a": ' + b"[" * 5_000 + b"]" * 5_000 + b"}")
     frame, faults = read(written(tmp_path, "x.jsonl", b"\n".join(lines)))
-    assert [fault.row for fault in faults] == [2, 4, 5, 6, 7]
+    assert [fault.row for fault in faults] == [2, 4, 5, 6, 7, 9]
     assert all(fault.what.startswith("not a JSON object") for fault in faults)
     assert dict(zip(frame[ROW], frame["a"], strict=True)) == {1: 1, 8: 3}
 
 
 def test_json_lines_whose_types_cannot_share_a_column_lose_only_the_odd_ones(tmp_path: Path) -> None:
-    lines = [{"a": 1, "b": [1]}, {"a": 2, "b": {"c": 1}}, {"a": 3, "b": [2]}]
+    lines = [{"a": 1, "b": [1]}, {"a": 2, "b": {"c": 1}}, {"a": 3.50, "b": [2]}, {"b": [[1], 2]}, {"a": True, "b": [None]}, {"a": 1e-3}]
     frame, faults = read(written(tmp_path, "x.jsonl", "\n".join(map(json.dumps, lines)).encode()))
-    assert [fault.row for fault in faults] == [2]
-    assert frame["a"].to_list() == [1, 3]
+    assert faults == [
+        Fault(2, "b: got an object; the rows before it have a list there"),
+        Fault(4, "b[]: got several kinds of values; the rows before it have a single value there"),
+    ]
+    assert frame[ROW].to_list() == [1, 3, 5, 6]
+    assert frame["a"].to_list() == ["1", "3.5", "true", "0.001"]
+    assert frame["b"].to_list() == [["1"], ["2"], [None], None]
+
+
+def test_numbers_and_flags_in_one_column_are_text(tmp_path: Path) -> None:
+    frame, faults = read(written(tmp_path, "x.jsonl", b'{"a": 1, "b": {"c": 7}}\n{"a": false, "b": {"c": true}}\n'))
+    assert faults == []
+    assert flatten(frame, None).rows() == [(1, "1", "7"), (2, "false", "true")]
+
+
+def test_many_broken_lines_take_no_longer_than_good_ones(tmp_path: Path) -> None:
+    # Each used to be the start of another look at all that follows, so that a large file seemed to hang.
+    unquoted = b"a,b\n" + b'1,"5" screen"\n2,"6 inch"\n' * 50_000
+    frame, faults = read(written(tmp_path, "x.csv", unquoted))
+    assert (frame.height, len(faults)) == (50_000, 50_000)
+    shapes = b'{"a": 1, "u": {"id": 1}}\n' * 50_000 + b'{"a": 1, "u": 7}\n' + b'{"a": 1}\n' * 50_000
+    frame, faults = read(written(tmp_path, "x.jsonl", shapes))
+    assert (frame.height, [fault.row for fault in faults]) == (100_000, [50_001])
 
 
 def test_lists_become_rows_and_objects_become_columns(tmp_path: Path) -> None:
@@ -140,7 +169,8 @@ def test_the_tag_follows_the_content_not_the_place(tmp_path: Path) -> None:
     ("name", "data", "said"),
     [
         ("x.csv", b"", None),
-        ("x.csv", b"a,a\n1,2\n", "the first line must name each column once"),
+        ("x.csv", b"a,b,a\n1,2,3\n", "the first line names 'a' more than once"),
+        ("x.csv", b"\na,b\n", "the first line is empty; it must name the columns"),
         ("x.csv.gz", b"a,b\n", "cannot be read as csv"),
         ("x.jsonl.zst", b"{}", "cannot be read as jsonl"),
         ("x.parquet", b"no parquet", "cannot be read as parquet"),
