@@ -7,6 +7,7 @@ so that it answers at once; `COMMANDS` therefore repeats the first sentence of e
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -112,6 +113,9 @@ def build() -> TyperGroup:
 
 def main() -> None:
     """Run the command line. Exit status: 0 done, 1 the answer is no, 2 it could not be done and standard error says why."""
+    # What Kafka's client finds wrong is raised in the end. Where nobody has set up logging, its words on every attempt would only stand in
+    # the way of a progress bar and of the command's own sentence.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     try:
         build().main(prog_name="campaignwatch")
     except UserError as error:

@@ -7,7 +7,6 @@ every Kafka client, so that a record sent again lands where the first one lies a
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
@@ -24,10 +23,6 @@ _BATCH_BYTES = 256 * 1024
 _LARGEST_REQUEST = 4 * 1_048_576
 #: Hashing a key takes longer than looking it up, and there are few campaigns; but nothing grows without limit.
 _REMEMBERED_KEYS = 100_000
-
-# What the client finds wrong is raised in the end. Where nobody has set up logging, its words on every attempt would only stand in the
-# way of a progress bar.
-logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
 KeyValue = tuple[bytes | None, bytes | None]
 Headers = Sequence[tuple[str, bytes]]

@@ -31,7 +31,7 @@ INTERRUPTED = 130
 
 
 def demo(
-    duration: Annotated[str, typer.Option(help="How long it is live: 600, 90s, 10m. Four faults need 7 minutes, one needs 190 s.")] = "10m",
+    duration: Annotated[str, typer.Option(help="How long it is live: 600, 90s, 10m. Four faults need 7 minutes, one needs 260 s.")] = "10m",
     headless: Annotated[bool, typer.Option("--headless", help="Plain lines instead of the live screen.")] = False,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what happened, as JSON.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same campaigns and the same audience.")] = 1,

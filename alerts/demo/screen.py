@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -94,11 +96,15 @@ class Screen:
         self._live.update(render(self._story, now, self._console.height), refresh=True)
 
 
+#: rich's own form, without the fonts that a reader's browser would fetch from somebody else's server.
+_SVG = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+
+
 def picture(story: Story, now: int, width: int = 150) -> str:
     """The screen as an SVG image."""
     console = Console(record=True, width=width, file=io.StringIO())
     console.print(render(story, now, 60))
-    return console.export_svg(title="campaignwatch demo")
+    return console.export_svg(title="campaignwatch demo", code_format=_SVG)
 
 
 def render(story: Story, now: int, height: int) -> RenderableType:

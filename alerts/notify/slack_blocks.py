@@ -65,13 +65,17 @@ def message(change: Change, look: Look, *, note: str = "") -> Message:
 
 
 def reply(change: Change, look: Look, severity_before: Severity | None) -> str | None:
-    """The short thread reply that a change deserves beside the message it updates; None for most."""
+    """The short thread reply that a change deserves beside the message it updates; None for most.
+
+    It names what it is about, since a notification on a telephone shows it without the message above.
+    """
+    where = clipped(_where(change), _NAME_LIMIT)
     if change.change is ChangeKind.RESOLVED:
-        return f"Resolved after {_lasted(change)}. Last seen: {_observed(change, look)} (expected {_expected(change, look)})."
+        return f"{where}: resolved after {_lasted(change)}. Last seen: {_observed(change, look)} (expected {_expected(change, look)})."
     if change.change is ChangeKind.REOPENED:
-        return f"Reopened, {change.severity.value}: {_observed(change, look)} (expected {_expected(change, look)})."
+        return f"{where}: reopened, {change.severity.value}: {_observed(change, look)} (expected {_expected(change, look)})."
     if severity_before is not None and severity_before is not change.severity:
-        return f"Severity is now {change.severity.value} (was {severity_before.value}): {_observed(change, look)}."
+        return f"{where}: severity is now {change.severity.value} (was {severity_before.value}): {_observed(change, look)}."
     return None
 
 

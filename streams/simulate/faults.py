@@ -57,12 +57,12 @@ class Timing:
 def timing(duration: float, wanted: int = len(FAULT_ORDER)) -> Timing:
     """Spread up to `wanted` faults over a run of `duration` seconds.
 
-    A quiet lead first, at most two at a time, and time to resolve at the end. Ten minutes: a fault of two minutes every 100 s from the
-    first minute on, the last one over two minutes before the end. Shorter runs shrink all of it down to what can still be
-    judged (faults of 80 s, 90 s at the end), then leave faults out.
+    A quiet lead first, at most two at a time, and time to resolve at the end. Ten minutes: a fault of two minutes every 80 s from the
+    first minute on, the last one over three minutes before the end. Shorter runs shrink all of it down to what can still be
+    judged and resolved (faults of 80 s, 150 s at the end), then leave faults out.
     """
     lead = int(min(60, max(20, 0.1 * duration)))
-    tail = int(min(120, max(90, 0.2 * duration)))
+    tail = int(min(180, max(150, 0.3 * duration)))
     length = int(min(120, max(80, 0.2 * duration)))
     span = int(duration) - lead - tail
     if span < length:

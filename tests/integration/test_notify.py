@@ -173,7 +173,7 @@ async def test_an_incident_is_one_message_kept_up_to_date_and_a_row_of_records(r
     assert message.history[0].text.startswith("Warning: Clicks below expected for c-i-1: 11 observed")
     assert message.text == "Resolved: Clicks for c-i-1, after 3 min."
     (reply,) = slack.thread(message.ts)
-    assert reply.text.startswith("Resolved after 3 min.")
+    assert reply.text.startswith("c-i-1: resolved after 3 min.")
     assert seqs(reply) == [("i-1", 3)]
     assert not reply.broadcast
     assert await alerts_topic(settings, 3) == [("i-1", json.loads(change.to_json())) for change in changes]
@@ -192,8 +192,8 @@ async def test_reopened_and_worse_incidents_are_shown_in_the_channel_again(setti
     async with delivering(settings, redis, only_slack(settings, redis)) as registry:
         await until(lambda: metric(registry, "delivered_total", sink="slack") == 4)
     (message,) = slack.top_level()
-    replies = [(reply.text.split(":")[0].split(".")[0], reply.broadcast) for reply in slack.thread(message.ts)]
-    assert replies == [("Severity is now critical (was warning)", True), ("Resolved after 3 min", False), ("Reopened, warning", True)]
+    replies = [(reply.text.split(":")[1].split(".")[0].strip(), reply.broadcast) for reply in slack.thread(message.ts)]
+    assert replies == [("severity is now critical (was warning)", True), ("resolved after 3 min", False), ("reopened, warning", True)]
 
 
 async def test_a_webhook_tells_what_matters_and_nothing_twice(settings: Settings, redis: Redis, slack: SlackStandIn) -> None:

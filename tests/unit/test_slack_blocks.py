@@ -95,14 +95,17 @@ def test_a_resolved_incident_says_how_long_it_lasted() -> None:
     assert facts(change)["Lasted"] == "12 min"
     assert facts(change)["Severity"] == ":white_check_mark: Resolved"
     assert message(change, LOOK).text == "Resolved: Clicks for Summer Sale (c-1), after 12 min."
-    assert reply(change, LOOK, Severity.CRITICAL) == "Resolved after 12 min. Last seen: 345 (expected 300 to 380 (about 340))."
+    assert (
+        reply(change, LOOK, Severity.CRITICAL)
+        == "Summer Sale (c-1): resolved after 12 min. Last seen: 345 (expected 300 to 380 (about 340))."
+    )
 
 
 def test_replies_tell_resolved_reopened_and_severity_changes_and_nothing_else() -> None:
     assert reply(a_change(ChangeKind.UPDATED), LOOK, Severity.CRITICAL) is None
     assert reply(a_change(ChangeKind.UPDATED), LOOK, None) is None
-    assert reply(a_change(ChangeKind.UPDATED), LOOK, Severity.WARNING) == "Severity is now critical (was warning): 12."
-    assert (reply(a_change(ChangeKind.REOPENED), LOOK, Severity.CRITICAL) or "").startswith("Reopened, critical: 12")
+    assert reply(a_change(ChangeKind.UPDATED), LOOK, Severity.WARNING) == "Summer Sale (c-1): severity is now critical (was warning): 12."
+    assert (reply(a_change(ChangeKind.REOPENED), LOOK, Severity.CRITICAL) or "").startswith("Summer Sale (c-1): reopened, critical: 12")
 
 
 def test_where_names_the_key_of_any_cube() -> None:
