@@ -90,6 +90,8 @@ class PartitionFlusher:
     async def flush(self, records: Sequence[Record], now: int) -> Flush:
         """Take in `records` (in offset order, none applied before). `now` in epoch ms is kept as the time of the flush."""
         meta = replace(self.meta, applied_offset=records[-1].offset, applied_at=now, caught_up_at=0, read=self.meta.read + len(records))
+        streams = self._settings.streams
+        meta.event_time = self.meta.event_time_reached(int(streams.lateness * 1000), int(streams.idle_timeout * 1000))
         meta.record_time = max(meta.record_time, *(record.timestamp for record in records))
         result = Flush(meta, without_key=sum(record.key is None for record in records))
         if self._decoder is None:

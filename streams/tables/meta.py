@@ -38,6 +38,11 @@ class Meta:
         """Field, value, field, value ... for HSET."""
         return [x for f in fields(self) for x in (f.name, getattr(self, f.name))]
 
+    def event_time_reached(self, lateness: int, idle_timeout: int) -> int:
+        """The event time to go on from: what an idle partition's watermark has passed is not taken back by an old event that comes then."""
+        mark = self.watermark(lateness, idle_timeout)
+        return self.event_time if mark is None else max(self.event_time, mark + lateness)
+
     def watermark(self, lateness: int, idle_timeout: int) -> int | None:
         """Epoch ms before which no event is expected any more, or None before any record.
 

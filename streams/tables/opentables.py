@@ -350,7 +350,7 @@ class OpenTables:
         while self.cells > cells and len(self._open) > 1:
             pane, _ = self._open.popitem(last=False)
             self._weigh(pane)
-        needed = {start // DAY_MS for _, start in self._open} | self._fresh_days
+        needed = {start // DAY_MS for _, start in self._open}
         for cube, day in [key for key in self._codes if key[1] not in needed]:
             del self._codes[cube, day]
 

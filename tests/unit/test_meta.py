@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,3 +71,14 @@ def test_looking_again_later_never_moves_it_back(event: int, applied: int, first
     after = Meta(event_time=event, applied_at=applied, caught_up_at=applied + first + then).watermark(lateness, idle)
     assert before is not None and after is not None
     assert event - lateness <= before <= after
+
+
+def test_an_old_event_does_not_take_back_what_an_idle_partition_had_reached() -> None:
+    idle = Meta(event_time=1_000_000, applied_at=1_000_000, caught_up_at=1_600_000)
+    reached = idle.watermark(5_000, 15_000)
+    assert reached == 1_585_000
+    after = replace(idle, event_time=max(idle.event_time_reached(5_000, 15_000), 1_200_000), applied_at=1_601_000, caught_up_at=0)
+    assert after.watermark(5_000, 15_000) == reached
+    busy = Meta(event_time=2_000_000, applied_at=2_000_000, caught_up_at=2_001_000)
+    assert busy.event_time_reached(5_000, 15_000) == 2_000_000
+    assert Meta().event_time_reached(5_000, 15_000) == 0

@@ -1,0 +1,241 @@
+"""The batch consumer, with a stand-in for its Kafka thread: whole batches go in, and only what was applied is committed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from aiokafka import ConsumerRecord
+from faust.types import TP, ConsumerMessage
+
+from streams.app.worker import build_app
+from streams.config import Kafka, Settings
+from streams.transport import Batch, Consumer, Transport
+
+CLICKS, SPEND = TP("marketing.clicks", 0), TP("marketing.spend", 3)
+
+
+@dataclass
+class FakeOwners:
+    """Owners that say what they are told to say, and write down what happens to them."""
+
+    next_offset: dict[TP, int] = field(default_factory=dict)
+    told: list[tuple[str, Any]] = field(default_factory=list)
+
+    async def acquire(self, earliest: Mapping[TP, int]) -> Mapping[TP, int]:
+        self.told.append(("acquire", dict(earliest)))
+        return {tp: self.next_offset[tp] for tp in earliest if tp in self.next_offset}
+
+    async def release(self, partitions: Iterable[TP]) -> None:
+        self.told.append(("release", set(partitions)))
+
+    def applied(self) -> Mapping[TP, int]:
+        return self.next_offset
+
+
+@dataclass
+class FakeThread:
+    """The thread in which aiokafka's consumer lives."""
+
+    assigned: set[TP] = field(default_factory=set)
+    highwaters: dict[TP, int] = field(default_factory=dict)
+    fetched: dict[TP, Sequence[ConsumerRecord[bytes, bytes]]] = field(default_factory=dict)
+    sought: list[Mapping[TP, int]] = field(default_factory=list)
+
+    def assignment(self) -> set[TP]:
+        return self.assigned
+
+    def highwater(self, tp: TP) -> int | None:
+        return self.highwaters.get(tp)
+
+    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
+        return {tp: 10 + tp.partition for tp in partitions}
+
+    async def seek_wait(self, positions: Mapping[TP, int]) -> None:
+        self.sought.append(positions)
+
+    async def getmany(self, active: set[TP] | None, timeout: float) -> dict[TP, Sequence[ConsumerRecord[bytes, bytes]]]:
+        return self.fetched
+
+
+class Rig:
+    """A real consumer of the worker's app between the two stand-ins."""
+
+    def __init__(self) -> None:
+        app = build_app(Settings(kafka=Kafka(bootstrap_servers="127.0.0.1:1")))
+        self.owners, self.thread = FakeOwners(), FakeThread({CLICKS, SPEND})
+        app.owners = cast(Any, self.owners)
+        self.consumer = cast(Consumer, app.consumer)
+        self.consumer._thread = cast(Any, self.thread)
+        self.consumer._set_active_tps(self.thread.assigned)
+
+    def committable(self) -> dict[TP, int]:
+        """What Faust would commit now, whatever it thinks was acknowledged."""
+        return self.consumer._filter_committable_offsets(())
+
+    async def fetch(self) -> list[tuple[TP, ConsumerMessage]]:
+        return [(tp, cast(ConsumerMessage, message)) async for tp, message in self.consumer.getmany(1.0)]
+
+
+@pytest.fixture
+async def rig() -> Rig:
+    return Rig()
+
+
+def records(tp: TP, *offsets: int) -> list[ConsumerRecord[bytes, bytes]]:
+    return [ConsumerRecord(tp.topic, tp.partition, o, 1_790_000_000_000 + o, 1, b"c-1", b"{}", None, 3, 2, ()) for o in offsets]
+
+
+async def test_the_workers_app_uses_this_transport(rig: Rig) -> None:
+    assert isinstance(rig.consumer, Consumer)
+    assert isinstance(rig.consumer.transport, Transport)
+
+
+# Committing.
+
+
+async def test_what_was_applied_is_committed_and_nothing_else(rig: Rig) -> None:
+    assert rig.committable() == {}
+    rig.owners.next_offset = {CLICKS: 120, SPEND: 7}
+    assert rig.committable() == {CLICKS: 120, SPEND: 7}
+
+
+async def test_a_partition_without_anything_applied_is_not_committed(rig: Rig) -> None:
+    rig.owners.next_offset = {CLICKS: -1, SPEND: 0}
+    assert rig.committable() == {}
+
+
+async def test_the_same_offset_is_not_committed_twice_and_never_an_older_one(rig: Rig) -> None:
+    rig.owners.next_offset = {CLICKS: 120, SPEND: 7}
+    rig.consumer._committed_offset.update({CLICKS: 120, SPEND: 6})
+    assert rig.committable() == {SPEND: 7}
+    rig.owners.next_offset[CLICKS] = 100  # Redis came back older than it was
+    assert rig.committable() == {SPEND: 7}
+    rig.owners.next_offset[CLICKS] = 121
+    assert rig.committable() == {CLICKS: 121, SPEND: 7}
+
+
+async def test_acknowledging_a_batch_moves_no_offset(rig: Rig) -> None:
+    rig.thread.fetched = {CLICKS: records(CLICKS, 5, 6)}
+    ((_, message),) = await rig.fetch()
+    rig.consumer.track_message(message)
+    assert message in rig.consumer._unacked_messages
+    assert rig.consumer.ack(message)
+    assert message.acked
+    assert message not in rig.consumer._unacked_messages
+    assert not rig.consumer.ack(message), "once is enough"
+    assert rig.committable() == {}
+
+
+# Batches.
+
+
+async def test_a_fetch_becomes_a_message_per_partition(rig: Rig) -> None:
+    rig.thread.fetched = {CLICKS: records(CLICKS, 5, 6, 9), SPEND: records(SPEND, 0)}
+    (first, clicks), (second, spend) = await rig.fetch()
+    assert (first, second) == (CLICKS, SPEND)
+    batches: list[Any] = [clicks.value, spend.value]
+    assert batches == [Batch(tp, rig.thread.fetched[tp]) for tp in (CLICKS, SPEND)]
+    assert (clicks.topic, clicks.partition, clicks.offset, clicks.tp) == ("marketing.clicks", 0, 9, CLICKS)
+    assert clicks.timestamp == 1_790_000_000.009
+    assert (clicks.key, clicks.acked) == (None, False)
+
+
+async def test_nothing_fetched_is_no_message(rig: Rig) -> None:
+    rig.thread.fetched = {CLICKS: []}
+    assert await rig.fetch() == []
+
+
+async def test_a_batch_that_is_read_again_is_handed_on_again(rig: Rig) -> None:
+    """Faust would take it for a repeat; here the owners know what they have."""
+    rig.thread.fetched = {CLICKS: records(CLICKS, 5, 6)}
+    for _ in range(2):
+        ((tp, message),) = await rig.fetch()
+        rig.consumer._read_offset[tp] = message.offset
+        assert rig.consumer._read_offset[tp] is None
+
+
+async def test_partitions_that_are_not_active_are_left_out(rig: Rig) -> None:
+    rig.consumer._set_active_tps({SPEND})
+    rig.thread.fetched = {CLICKS: records(CLICKS, 5), SPEND: records(SPEND, 0)}
+    assert [tp for tp, _ in await rig.fetch()] == [SPEND]
+
+
+async def test_a_rebalance_under_way_ends_the_fetch(rig: Rig) -> None:
+    rig.thread.fetched = {CLICKS: records(CLICKS, 5), SPEND: records(SPEND, 0)}
+    seen = []
+    async for tp, _ in rig.consumer.getmany(1.0):
+        seen.append(tp)
+        rig.consumer.stop_flow()
+    assert seen == [CLICKS]
+
+
+async def test_a_full_queue_does_not_take_the_partition_out_of_the_fetch(rig: Rig) -> None:
+    rig.consumer.on_buffer_full(CLICKS)
+    assert rig.consumer._get_active_partitions() == {CLICKS, SPEND}
+    rig.consumer.on_buffer_drop(CLICKS)
+    assert rig.consumer._get_active_partitions() == {CLICKS, SPEND}
+
+
+# Assignments and positions.
+
+
+async def test_an_assignment_starts_where_the_tables_are(rig: Rig) -> None:
+    rig.owners.next_offset = {CLICKS: 120, SPEND: 7}
+    await rig.consumer.perform_seek()
+    assert rig.owners.told == [("acquire", {CLICKS: 10, SPEND: 13})]
+    assert rig.thread.sought == [{CLICKS: 120, SPEND: 7}]
+
+
+async def test_an_empty_assignment_is_told_and_seeks_nothing(rig: Rig) -> None:
+    rig.thread.assigned = set()
+    await rig.consumer.perform_seek()
+    assert rig.owners.told == [("acquire", {})]
+    assert rig.thread.sought == []
+
+
+async def test_a_partition_that_could_not_be_claimed_is_not_sought(rig: Rig) -> None:
+    rig.owners.next_offset = {SPEND: 7}
+    await rig.consumer.perform_seek()
+    assert rig.thread.sought == [{SPEND: 7}]
+
+
+async def test_going_back_is_for_assigned_partitions_only(rig: Rig) -> None:
+    rig.thread.assigned = {CLICKS}
+    await rig.consumer.seek_back(CLICKS, 5)
+    await rig.consumer.seek_back(SPEND, 5)
+    assert rig.thread.sought == [{CLICKS: 5}]
+
+
+@pytest.mark.parametrize(
+    ("next_offset", "highwater", "at_end", "behind"),
+    [(0, None, False, 0), (0, 0, True, 0), (99, 100, False, 1), (100, 100, True, 0), (101, 100, True, 0), (0, 100, False, 100)],
+)
+async def test_the_end_is_what_the_last_fetch_knew(rig: Rig, next_offset: int, highwater: int | None, at_end: bool, behind: int) -> None:
+    if highwater is not None:
+        rig.thread.highwaters[CLICKS] = highwater
+    assert rig.consumer.at_end(CLICKS, next_offset) is at_end
+    assert rig.consumer.behind(CLICKS, next_offset) == behind
+
+
+async def test_a_partition_that_is_gone_has_no_end(rig: Rig) -> None:
+    rig.thread.highwaters = {CLICKS: 100}
+    rig.thread.assigned = {SPEND}
+    assert not rig.consumer.at_end(CLICKS, 100)
+    assert rig.consumer.behind(CLICKS, 0) == 0
+
+
+async def test_owners_let_go_before_faust_forgets_the_partitions(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    async def forget(_: set[TP]) -> None:
+        order.append(f"faust, after {[what for what, _ in rig.owners.told]}")
+
+    monkeypatch.setattr(rig.consumer, "_on_partitions_revoked", forget)
+    rig.consumer._committed_offset[CLICKS] = 5
+    await rig.consumer.on_partitions_revoked({CLICKS})
+    assert rig.owners.told == [("release", {CLICKS})]
+    assert order == ["faust, after ['release']"]
+    assert CLICKS not in rig.consumer._committed_offset
