@@ -24,6 +24,8 @@ class Reason(StrEnum):
     """spend and campaigns must be keyed by their campaign_id."""
     IN_FUTURE = "in_future"
     """occurred_at is more than 5 minutes after the record's time."""
+    UNPROCESSABLE = "unprocessable"
+    """A valid record that the program itself failed on: a defect of Campaignwatch, not of the producer."""
 
 
 class Refusal(Exception):

@@ -8,7 +8,7 @@ written here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -87,29 +87,41 @@ class PartitionFlusher:
         self._decoder = Decoder(topic, settings.money) if topic is not Topic.CAMPAIGNS else None
         self._next_expiry = 0
 
-    async def flush(self, records: Sequence[Record], now: int) -> Flush:
-        """Take in `records` (in offset order, none applied before). `now` in epoch ms is kept as the time of the flush."""
+    async def flush(self, records: Sequence[Record], now: int, unprocessable: Mapping[int, Refusal] | None = None) -> Flush:
+        """Take in `records` (in offset order, none applied before). `now` in epoch ms is kept as the time of the flush.
+
+        Records whose offset is among the `unprocessable` are refused without a look.
+        """
         meta = replace(self.meta, applied_offset=records[-1].offset, applied_at=now, caught_up_at=0, read=self.meta.read + len(records))
         streams = self._settings.streams
         meta.event_time = self.meta.event_time_reached(int(streams.lateness * 1000), int(streams.idle_timeout * 1000))
         meta.record_time = max(meta.record_time, *(record.timestamp for record in records))
         result = Flush(meta, without_key=sum(record.key is None for record in records))
-        if self._decoder is None:
-            self._register(records, result)
+        if unprocessable:
+            kept = [i for i, record in enumerate(records) if record.offset not in unprocessable]
+            await self._take_in([records[i] for i in kept], result)
+            result.refusals = [(kept[i], refusal) for i, refusal in result.refusals]
+            result.refusals += [(i, unprocessable[record.offset]) for i, record in enumerate(records) if record.offset in unprocessable]
         else:
-            columns, result.refusals = self._decoder.decode(records)
-            columns = self._judge_times(columns, result)
-            self._note_event_time(columns, meta)
-            if self.topic is Topic.SPEND:
-                await self._add_reports(columns, result)
-            else:
-                await self._add_events(columns, result)
+            await self._take_in(records, result)
         meta.quarantined += len(result.refusals)
         result.refusals.sort(key=lambda refused: refused[0])
         result.commands += self.tables.take_commands(meta.applied_offset, self._ttl)
         result.commands += self._expire(meta.record_time)
         self.meta = meta
         return result
+
+    async def _take_in(self, records: Sequence[Record], result: Flush) -> None:
+        if self._decoder is None:
+            self._register(records, result)
+            return
+        columns, result.refusals = self._decoder.decode(records)
+        columns = self._judge_times(columns, result)
+        self._note_event_time(columns, result.meta)
+        if self.topic is Topic.SPEND:
+            await self._add_reports(columns, result)
+        else:
+            await self._add_events(columns, result)
 
     # By record time.
 

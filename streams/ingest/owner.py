@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from redis.exceptions import RedisError
 
 from streams.config import Settings, Topic
-from streams.events.refusal import Refusal
+from streams.events.refusal import Reason, Refusal
 from streams.ingest.dedupe import Seen
 from streams.ingest.flush import Flush, PartitionFlusher
 from streams.metrics.ingest import IngestMetrics
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 #: Batches are taken until this many flushes' worth of events waits; then Kafka has to wait.
 _PENDING_FLUSHES = 2
 _FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
+#: Records that an owner quarantines because the program fails on them; beyond, the program is at fault and the partition waits.
+_MOST_GIVEN_UP = 100
 
 
 class Log(Protocol):
@@ -74,6 +76,10 @@ class PartitionOwner:
         self._open_cells = open_cells
         self._flusher: PartitionFlusher | None = None
         self._pending: list[Any] = []
+        #: Records of a flush: fewer than the setting while a record is sought that the program fails on.
+        self._flush_events = settings.streams.flush_events
+        self._unprocessable: dict[int, Refusal] = {}
+        self._given_up = 0
         self._expected = -1
         self._gap_at: tuple[int, int] | None = None
         self._changed = asyncio.Condition()
@@ -179,7 +185,7 @@ class PartitionOwner:
                 await self._note_idle()
 
     async def _flush_pending(self) -> None:
-        batch = self._pending[: self._settings.streams.flush_events]
+        batch = self._pending[: self._flush_events]
         try:
             with self._metrics.timed(len(batch)):
                 await self._flush(batch)
@@ -188,26 +194,47 @@ class PartitionOwner:
             return
         except asyncio.CancelledError:
             raise
-        except Exception:
-            log.exception("%s: a flush failed; reading again from what Redis holds", self._store.keys.tag)
-            await self._recover("a flush failed", self._metrics.failed)
+        except (RedisError, OSError, TimeoutError) as error:
+            await self._recover(f"Redis could not be read: {error}", self._metrics.retried)
             return
+        except Exception as error:
+            log.exception("%s: a flush of %d records failed", self._store.keys.tag, len(batch))
+            await self._recover("a flush failed", self._metrics.failed, pause=self._close_in_on(batch, error))
+            return
+        self._flush_events = min(2 * self._flush_events, self._settings.streams.flush_events)
         async with self._changed:
             del self._pending[: len(batch)]
             self._metrics.pending(len(self._pending))
             self._changed.notify_all()
 
+    def _close_in_on(self, batch: Sequence[Any], error: Exception) -> float | None:
+        """Find the record that the program fails on by halving the batch; alone, it goes to quarantine, so that nothing stops for it.
+
+        Returns the seconds to wait before the next try. What fails without the record too, or on very many, is no record's fault: the
+        partition then waits for a program that can read it, and the failures are counted.
+        """
+        if len(batch) > 1:
+            self._flush_events = len(batch) // 2
+            return _FIRST_RETRY
+        if batch[0].offset in self._unprocessable or self._given_up >= _MOST_GIVEN_UP:
+            return None
+        self._given_up += 1
+        detail = f"Campaignwatch itself failed on this record ({type(error).__name__}); the worker's log has the traceback: report it"
+        self._unprocessable[batch[0].offset] = Refusal(Reason.UNPROCESSABLE, detail)
+        return _FIRST_RETRY
+
     async def _flush(self, batch: Sequence[Any]) -> None:
         flusher = self._flusher
         assert flusher is not None
         before = flusher.meta
-        flush = await flusher.flush(batch, self._now)
+        flush = await flusher.flush(batch, self._now, self._unprocessable)
         refused = [(batch[i], refusal) for i, refusal in flush.refusals]
         if refused:
             await self._until_done("write to the quarantine topic", lambda: self._kafka.quarantine(refused))
         await self._until_done("apply a flush", lambda: self._store.apply(before.applied_offset, flush.meta, flush.commands))
         self.next_offset = flush.meta.applied_offset + 1
         self.progress_at = self._clock()
+        self._unprocessable.clear()
         self._metrics.flushed(before, flush, flusher)
         flusher.tables.forget(self._open_cells())
 
@@ -226,16 +253,12 @@ class PartitionOwner:
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("%s: cannot reach Redis: %s", self._store.keys.tag, error)
 
-    async def _recover(self, why: str, count: Callable[[], None]) -> None:
+    async def _recover(self, why: str, count: Callable[[], None], *, pause: float | None = None) -> None:
         """Start again from what Redis holds. A zombie learns from Kafka meanwhile that it is none of its business any more."""
         count()
-        log.warning(
-            "%s: %s; claiming the partition again in %.0f s if it is still ours",
-            self._store.keys.tag,
-            why,
-            self._settings.kafka.session_timeout / 2,
-        )
-        await asyncio.sleep(self._settings.kafka.session_timeout / 2)
+        pause = self._settings.kafka.session_timeout / 2 if pause is None else pause
+        log.warning("%s: %s; claiming the partition again in %.1f s if it is still ours", self._store.keys.tag, why, pause)
+        await asyncio.sleep(pause)
         if self._released:
             return
         async with self._changed:
