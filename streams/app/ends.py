@@ -23,9 +23,12 @@ _EVERY = 10.0
 class LogEnds:
     """The newest known end of each partition that `wanted` names: the offset after its last record."""
 
-    def __init__(self, bootstrap_servers: str, wanted: Callable[[], Iterable[TP]]) -> None:
+    def __init__(self, bootstrap_servers: str, wanted: Callable[[], Iterable[TP]], *, clock: Callable[[], float]) -> None:
         self._servers = bootstrap_servers
         self._wanted = wanted
+        self._clock = clock
+        #: When the broker last answered, epoch s.
+        self.answered_at = 0.0
         self._ends: dict[TP, int] = {}
 
     def of(self, tp: TP) -> int:
@@ -48,6 +51,8 @@ class LogEnds:
             while True:
                 partitions = [TopicPartition(tp.topic, tp.partition) for tp in self._wanted()]
                 found = await consumer.end_offsets(partitions) if partitions else {}
+                if partitions or await consumer.topics():
+                    self.answered_at = self._clock()
                 self._ends = {TP(tp.topic, tp.partition): end for tp, end in found.items()}
                 await asyncio.sleep(_EVERY)
         finally:

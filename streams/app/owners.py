@@ -38,19 +38,19 @@ class AssignedPartitions:
         self.metrics = metrics
         self._clock = clock
         self._owners: dict[TP, PartitionOwner] = {}
-        self.ends = LogEnds(settings.kafka.bootstrap_servers, lambda: self._owners)
+        self.ends = LogEnds(settings.kafka.bootstrap_servers, lambda: self._owners, clock=clock)
         self._topics = {settings.topic(topic): topic for topic in INPUT_TOPICS}
         #: Set by the app once Faust has made its consumer.
         self.consumer: Callable[[], Consumer] | None = None
-        #: Whether Kafka has assigned anything since the start, be it nothing.
-        self.assigned = False
+        #: Since when this worker waits for Kafka to assign partitions, epoch s; None while it is a member that knows its part, be it none.
+        self._waits_since: float | None = clock()
 
     def __len__(self) -> int:
         return len(self._owners)
 
     async def acquire(self, earliest: Mapping[TP, int]) -> Mapping[TP, int]:
         """Claim the partitions and load their state, all at once."""
-        self.assigned = True
+        self._waits_since = None
         wanted = [tp for tp in earliest if tp.topic in self._topics]
         fresh = {tp: self._new_owner(tp) for tp in wanted if tp not in self._owners}
         self._owners |= fresh
@@ -64,6 +64,11 @@ class AssignedPartitions:
         """Let go of the partitions."""
         gone = [self._owners.pop(tp) for tp in (TP(tp.topic, tp.partition) for tp in partitions) if tp in self._owners]
         await asyncio.gather(*(owner.release(finish=finish) for owner in gone))
+
+    async def revoke(self, partitions: Iterable[TP]) -> None:
+        """Let go of the partitions, since Kafka is about to assign all anew."""
+        self._waits_since = self._clock()
+        await self.release(partitions)
 
     async def release_all(self) -> None:
         """Apply what is pending, then let go of everything."""
@@ -83,8 +88,13 @@ class AssignedPartitions:
 
     @property
     def loaded(self) -> bool:
-        """Every assigned partition is claimed and its state loaded."""
-        return all(owner.next_offset >= 0 for owner in self._owners.values())
+        """Kafka has said which partitions are this worker's, each is claimed and its state loaded."""
+        return self._waits_since is None and all(owner.next_offset >= 0 for owner in self._owners.values())
+
+    def outside(self) -> bool:
+        """Whether this worker waits for partitions longer than `streams.stuck_after` seconds although the broker answers."""
+        oldest = self._clock() - self._settings.streams.stuck_after
+        return self._waits_since is not None and self._waits_since < oldest and self.ends.answered_at > oldest
 
     def lag(self) -> int:
         """Records that are known to wait in the owned partitions."""

@@ -40,8 +40,9 @@ async def serve_pages(
 def health_of(owners: AssignedPartitions) -> Health:
     """Alive while no partition that has records waiting stands still by itself; ready while partitions are claimed and can be worked on.
 
-    A worker that waits for Redis or Kafka is not ready, and alive: a restart would not help.
+    Not alive either is a worker that the consumer group does not take back. A worker that waits for Redis or Kafka is alive and not ready:
+    a restart would not help.
     """
-    stuck, hindered = owners.stuck(), owners.hindered()
-    details = {"partitions": len(owners), "lag": owners.lag(), "stuck": stuck, "hindered": hindered}
-    return Health(alive=not stuck, ready=owners.assigned and owners.loaded and not hindered, details=details)
+    stuck, hindered, outside = owners.stuck(), owners.hindered(), owners.outside()
+    details = {"partitions": len(owners), "lag": owners.lag(), "stuck": stuck, "hindered": hindered, "outside_the_group": outside}
+    return Health(alive=not stuck and not outside, ready=owners.loaded and not hindered, details=details)

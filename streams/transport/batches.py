@@ -31,7 +31,7 @@ class Owners(Protocol):
     async def acquire(self, earliest: Mapping[TP, int]) -> Mapping[TP, int]:
         """Take over these partitions; their earliest offsets are given. Returns the offset to read each from."""
 
-    async def release(self, partitions: Iterable[TP]) -> None:
+    async def revoke(self, partitions: Iterable[TP]) -> None:
         """Let go of these partitions at once; work in hand is dropped or finished, and nothing blocks on it any more."""
 
     def applied(self) -> Mapping[TP, int]:
@@ -125,7 +125,7 @@ class Consumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """The owners let go first: nothing may wait for partitions that are gone."""
-        await self._owners.release(revoked)
+        await self._owners.revoke(revoked)
         await super().on_partitions_revoked(revoked)
 
     # What Faust's consumer does per message is done per batch by the owners.

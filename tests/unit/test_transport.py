@@ -28,8 +28,8 @@ class FakeOwners:
         self.told.append(("acquire", dict(earliest)))
         return {tp: self.next_offset[tp] for tp in earliest if tp in self.next_offset}
 
-    async def release(self, partitions: Iterable[TP]) -> None:
-        self.told.append(("release", set(partitions)))
+    async def revoke(self, partitions: Iterable[TP]) -> None:
+        self.told.append(("revoke", set(partitions)))
 
     def applied(self) -> Mapping[TP, int]:
         return self.next_offset
@@ -236,6 +236,6 @@ async def test_owners_let_go_before_faust_forgets_the_partitions(rig: Rig, monke
     monkeypatch.setattr(rig.consumer, "_on_partitions_revoked", forget)
     rig.consumer._committed_offset[CLICKS] = 5
     await rig.consumer.on_partitions_revoked({CLICKS})
-    assert rig.owners.told == [("release", {CLICKS})]
-    assert order == ["faust, after ['release']"]
+    assert rig.owners.told == [("revoke", {CLICKS})]
+    assert order == ["faust, after ['revoke']"]
     assert CLICKS not in rig.consumer._committed_offset
