@@ -69,7 +69,8 @@ class Report:
         first = min(max(-(-start // 60_000) - self.start, 0), self.n)
         last = min(max(-(-end // 60_000) - self.start, 0), self.n)
         amount = self.micros * last // self.n - self.micros * first // self.n
-        return {"reported_spend": amount} | ({"spend": amount} if self.counts_as_spend else {})
+        counted = {"reported_spend": amount, "reported_minutes": last - first}
+        return counted | ({"spend": amount} if self.counts_as_spend else {})
 
 
 @dataclass

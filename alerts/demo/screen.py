@@ -52,6 +52,7 @@ class Lines:
 
     def say(self, line: str) -> None:
         """Write it with the time."""
+        self._story.said.append((self._now(), line))
         self._write(f"{clock(self._now())} {line}")
 
     def update(self, now: int) -> None:

@@ -14,6 +14,8 @@ from streams.tables.reader import TableReader
 MAX_POINTS = 5_000
 
 _DAY_MS = 86_400_000
+#: A spend report may cover so much of the time ahead.
+_LONGEST_AHEAD = 31 * _DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ def span_of(start: int | None, end: int | None, length: int | None) -> Span:
 
 async def bounds(span: Span, reader: TableReader, settings: Settings, now: int, step: int | None = None) -> tuple[int, int]:
     """[start, end) in epoch ms, aligned to the finest pane that is kept; for a series also a whole number of steps."""
-    longest = (settings.streams.ladder[-1].keep + 2 * settings.streams.ladder[-1].size) * 1_000
+    coarsest = settings.streams.ladder[-1]
+    longest = (coarsest.keep + 2 * coarsest.size) * 1_000 + _LONGEST_AHEAD
     if isinstance(span, Last):
         if span.length > longest:
             raise BadQuery(f"nothing is kept for {write_length(span.length)}", f"the longest window is {write_length(longest)}")
@@ -63,7 +66,8 @@ async def bounds(span: Span, reader: TableReader, settings: Settings, now: int, 
     if start >= end:
         raise BadQuery(f"from ({write_time(start)}) must be before to ({write_time(end)})")
     if end - start > longest:
-        raise BadQuery(f"from and to are {(end - start) // _DAY_MS} days apart", f"the longest window is {write_length(longest)}")
+        apart = f"{(end - start) // _DAY_MS} days" if end - start > _DAY_MS else write_length(end - start)
+        raise BadQuery(f"from and to are {apart} apart", f"the longest window is {write_length(longest)}")
     alignment = await reader.alignment(start)
     if start % alignment or end % alignment:
         low, high = start - start % alignment, min(round_up(end, alignment), LAST_MS)

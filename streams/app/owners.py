@@ -176,6 +176,12 @@ class _PartitionLog:
         assert self._partitions.consumer is not None
         return self._partitions.consumer()
 
+    async def earliest(self) -> int:
+        try:
+            return await self._consumer().earliest(self._tp)
+        except KafkaError as error:
+            raise KafkaFailure(f"{self._tp.topic}:{self._tp.partition}: {error}") from error
+
     async def seek_back(self, offset: int) -> None:
         await self._consumer().seek_back(self._tp, offset)
 

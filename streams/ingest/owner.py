@@ -37,6 +37,9 @@ _MOST_GIVEN_UP = 100
 class Log(Protocol):
     """What an owner needs of Kafka."""
 
+    async def earliest(self) -> int:
+        """The first offset that the log still has."""
+
     async def seek_back(self, offset: int) -> None:
         """Read the partition again from `offset`."""
 
@@ -145,6 +148,9 @@ class PartitionOwner:
         self.next_offset = meta.applied_offset + 1 if meta.applied_offset >= 0 else max(meta.start_offset, earliest)
         self._expected, self._gap_at = self.next_offset, None
         self._pending.clear()
+
+    async def _load_again(self) -> None:
+        await self._load(await self._kafka.earliest())
 
     # Taking batches.
 
@@ -262,7 +268,7 @@ class PartitionOwner:
         if self._released:
             return
         async with self._changed:
-            await self._until_done("claim the partition again", lambda: self._load(0))
+            await self._until_done("claim the partition again", self._load_again)
             self._changed.notify_all()
         await self._kafka.seek_back(self.next_offset)
 

@@ -147,4 +147,6 @@ def _facts(parts: Sequence[tuple[Report, int, Ints, Ints]], money: Money) -> Fac
         dimensions[name] = coded
     spend = np.where(from_reports(dimensions["platform"], money), amounts, 0)
     times = np.concatenate([times for _, _, times, _ in parts])
-    return Facts(times, dimensions, {"reported_spend": amounts, "spend": spend})
+    # Counted so that a report of nothing is told from no report.
+    minutes = np.concatenate([sign * np.diff(bounds) for _, sign, _, bounds in parts])
+    return Facts(times, dimensions, {"reported_spend": amounts, "spend": spend, "reported_minutes": minutes})

@@ -48,6 +48,7 @@ _DECLARED = (
     Measure("net_revenue", Unit.MONEY, "revenue less refunds", (("revenue", 1), ("refunds", -1))),
     Measure("event_cost", Unit.MONEY, "cost of clicks and engagements"),
     Measure("reported_spend", Unit.MONEY, "amount of the ad platforms' spend reports"),
+    Measure("reported_minutes", Unit.COUNT, "minutes that spend reports cover, also those that report nothing spent"),
     Measure("spend", Unit.MONEY, "event_cost, or reported_spend for platforms whose spend source is reports"),
     Measure("engagements", Unit.COUNT, "interactions: " + ", ".join(INTERACTIONS), tuple((f"engagements_{k}", 1) for k in INTERACTIONS)),
     Measure("dwell_ms_sum", Unit.MILLISECONDS, "sum of dwell_ms"),

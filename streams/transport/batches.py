@@ -105,6 +105,11 @@ class Consumer(driver.Consumer):
         if positions:
             await self._thread.seek_wait(positions)
 
+    async def earliest(self, tp: TP) -> int:
+        """The first offset that the log still has of a partition."""
+        found = await self._thread.earliest_offsets(tp)
+        return int(found[tp])
+
     async def seek_back(self, tp: TP, offset: int) -> None:
         """Read a partition again from `offset`."""
         if tp in self.assignment():

@@ -37,6 +37,9 @@ class FakeLog:
     position: int = 0
     quarantined: list[tuple[int, str]] = field(default_factory=list)
 
+    async def earliest(self) -> int:
+        return 0
+
     async def seek_back(self, offset: int) -> None:
         self.position = offset
 

@@ -58,9 +58,15 @@ def expected(reports: Iterable[Report], level: Level, record_time: int = 0, mone
             if pane + level.size > record_time - level.keep:
                 amount = each.micros * (i + 1) // n - each.micros * i // n
                 table[pane, each.dimensions["channel"], "reported_spend"] += amount
+                table[pane, each.dimensions["channel"], "reported_minutes"] += 1
                 if money.spend_sources.get(each.dimensions["platform"] or "") is SpendSource.REPORTS:
                     table[pane, each.dimensions["channel"], "spend"] += amount
     return table
+
+
+def of_day(table: Table, channel: str) -> dict[str, int]:
+    """What the day of MIDNIGHT has of a channel."""
+    return {measure: amount for (pane, of, measure), amount in nonzero(table).items() if (pane, of) == (MIDNIGHT * MINUTE_MS, channel)}
 
 
 def nonzero(table: Table) -> dict[tuple[int, str | None, str], int]:
@@ -123,8 +129,13 @@ def test_only_platforms_that_report_their_spend_are_spent_by_reports() -> None:
     changes = [(report(70, platform="google"), 1), (report(90, platform="meta"), 1)]
     table: Table = Counter()
     add(table, changes, LEVELS[-1])
-    day = MIDNIGHT * MINUTE_MS
-    assert nonzero(table) == {(day, "search", "reported_spend"): 160, (day, "search", "spend"): 70}
+    assert of_day(table, "search") == {"reported_spend": 160, "spend": 70, "reported_minutes": 120}
+
+
+def test_a_report_of_nothing_is_told_from_no_report() -> None:
+    table: Table = Counter()
+    add(table, [(report(0), 1)], LEVELS[-1])
+    assert nonzero(table) == {(MIDNIGHT * MINUTE_MS, "search", "reported_minutes"): 60}
 
 
 # Ruling.
@@ -210,10 +221,10 @@ def test_a_restatement_to_another_channel_takes_away_what_it_added() -> None:
     first, second = report(500, channel="search"), report(300, channel="social", revision=1)
     table: Table = Counter()
     add(table, rule([first], {}).changes, LEVELS[-1])
-    day = MIDNIGHT * MINUTE_MS
-    assert nonzero(table) == {(day, "search", "reported_spend"): 500, (day, "search", "spend"): 500}
+    assert of_day(table, "search") == {"reported_spend": 500, "spend": 500, "reported_minutes": 60}
     add(table, rule([second], {first.identity: first}).changes, LEVELS[-1])
-    assert nonzero(table) == {(day, "social", "reported_spend"): 300, (day, "social", "spend"): 300}
+    assert of_day(table, "search") == {}
+    assert of_day(table, "social") == {"reported_spend": 300, "spend": 300, "reported_minutes": 60}
 
 
 # Storing.
