@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PYTHON ?=
 ARGS ?=
 UV ?= uv
+# Two at a time, each with its own broker and Redis; PARALLEL= runs them one after the other.
+PARALLEL ?= -n 2 --dist worksteal
 # Versions and hashes for every platform and Python; where to fetch them from is the machine's own setting.
 LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
@@ -21,12 +23,12 @@ demo: $(VENV)/.installed ## the whole way of an event on this machine, with faul
 	@exec $(BIN)/campaignwatch demo $(ARGS)
 
 test: $(VENV)/.installed ## unit and integration tests, on the embedded broker and a real Redis
-	@exec $(BIN)/pytest -q -rfEs $(ARGS)
+	@exec $(BIN)/pytest -q -rfEs $(PARALLEL) $(ARGS)
 
 test-apache: $(VENV)/.installed ## integration tests on a real Apache Kafka (needs Java 17 and Maven)
 	@for tool in java mvn; do command -v $$tool >/dev/null || { \
 	  echo "make test-apache: no $$tool on PATH; install a Java runtime (17 or newer) and Maven, or use make test" >&2; exit 2; }; done
-	@CAMPAIGNWATCH_TEST_KAFKA=apache exec $(BIN)/pytest -q -rfEs tests/integration $(ARGS)
+	@CAMPAIGNWATCH_TEST_KAFKA=apache exec $(BIN)/pytest -q -rfEs $(PARALLEL) tests/integration $(ARGS)
 
 lint: $(VENV)/.installed ## rules of style, and whether the code is formatted
 	$(BIN)/ruff check .

@@ -79,7 +79,8 @@ BROKEN = [
     ),
     Broken(Topic.CLICKS, Reason.INVALID_FIELD, 'cost: got "-1"', written("refunded", cost="-1", ip="203.0.113.7")),
     Broken(Topic.SPEND, Reason.WRONG_KEY, 'key: got "c-2", expected the record\'s campaign_id, "c-1"', written("report", **REPORT), b"c-2"),
-    Broken(Topic.CAMPAIGNS, Reason.WRONG_KEY, "key: got none", b'{"campaign_id": "c-1", "name": "Spring"}', None),
+    # Without any key Apache Kafka itself refuses a record of a compacted topic.
+    Broken(Topic.CAMPAIGNS, Reason.WRONG_KEY, 'key: got "c-2"', b'{"campaign_id": "c-1", "name": "Spring"}', b"c-2"),
     Broken(Topic.CLICKS, Reason.IN_FUTURE, "", written("tomorrow", occurred_at=NOW + 20 * 3_600_000)),
     *EUROS,
 ]
@@ -116,7 +117,8 @@ async def _fill(settings: Settings, running: Worker) -> None:
 
 
 async def test_every_kind_of_broken_record_is_kept_whole_with_its_reason(service: Service) -> None:
-    assert {each.reason for each in BROKEN} == set(Reason)
+    # What the program itself fails on cannot be sent; test_owner.py makes it fail.
+    assert {each.reason for each in BROKEN} == set(Reason) - {Reason.UNPROCESSABLE}
     kept = [decode_quarantined(record.value) for record in await records(service.settings, Topic.QUARANTINE, len(BROKEN))]
     assert len(kept) == len(BROKEN)
     for each in BROKEN:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from streams.config import DIMENSIONS, EVENT_TOPICS, Money, Settings, SpendSource, Topic
+from streams.config import DIMENSIONS, EVENT_TOPICS, Money, Settings, SpendSource, Streams, Topic
 from streams.config import Redis as RedisSettings
 from streams.embedded import EmbeddedRedis
 from tests.hostile_log import DAY, hostile_log
@@ -201,6 +201,7 @@ async def test_a_worker_ends_when_asked_also_without_redis(ready: Settings, own_
 
 
 async def test_the_metrics_say_what_the_ledger_and_the_tables_say(ready: Settings, tmp_path: Path) -> None:
+    ready = ready.model_copy(update={"streams": Streams(http_port=0, idle_timeout=2.0)})
     clicks = Clicks(ready)
     with worker(ready, tmp_path) as one:
         await clicks.send(300)
