@@ -239,12 +239,17 @@ def _where(incident: Mapping[str, Any]) -> str:
 
 
 async def _guarded(work: Coroutine[Any, Any, T] | asyncio.Task[T], guard: Coroutine[Any, Any, None]) -> T:
-    """Do `work` while `guard` lasts: what the guard raises ends the work and is raised."""
+    """Do `work` while `guard` lasts: what the guard raises ends the work and is raised.
+
+    Work that fails is given the time of a look of the guard's: a service that is gone explains what failed for want of it.
+    """
     working = work if isinstance(work, asyncio.Task) else asyncio.create_task(work)
     guarding = asyncio.create_task(guard)
     try:
         await asyncio.wait({working, guarding}, return_when=asyncio.FIRST_COMPLETED)
-        if guarding.done() and not working.done():
+        if working.done() and not working.cancelled() and working.exception() is not None:
+            await asyncio.wait({guarding}, timeout=_LOOK_EVERY)
+        if guarding.done() and not (working.done() and working.exception() is None):
             guarding.result()
         return await working
     finally:
