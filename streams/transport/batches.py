@@ -7,6 +7,7 @@ stored with the data, the committed one is a convenience for lag tools.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, cast
@@ -23,6 +24,8 @@ class Batch:
 
     tp: TP
     records: Sequence[ConsumerRecord]
+    #: How many times the partition had been sought when the fetch was asked for; see `Consumer.seek_back`.
+    epoch: int
 
 
 class Owners(Protocol):
@@ -60,6 +63,7 @@ class Consumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._read_offset = _Forgetful()
+        self._epochs: Counter[TP] = Counter()
 
     @property
     def _owners(self) -> Owners:
@@ -69,6 +73,7 @@ class Consumer(driver.Consumer):
         """Yield one message per topic-partition: its value is a `Batch`, its offset that of the last record."""
         if not self.flow_active:
             await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # mode's own Event by name, asyncio's in fact
+        asked = self._epochs.copy()
         records, active = await self._wait_next_records(timeout)
         if records is None or self.should_stop:
             return
@@ -77,9 +82,10 @@ class Consumer(driver.Consumer):
                 # A rebalance is under way: the owners will be told where to read from.
                 return
             if batch and (active is None or tp in active):
-                yield tp, self._batch_message(TP(tp.topic, tp.partition), batch)
+                place = TP(tp.topic, tp.partition)
+                yield tp, self._batch_message(place, batch, asked[place])
 
-    def _batch_message(self, tp: TP, batch: Sequence[ConsumerRecord]) -> ConsumerMessage:
+    def _batch_message(self, tp: TP, batch: Sequence[ConsumerRecord], epoch: int) -> ConsumerMessage:
         last = batch[-1]
         return ConsumerMessage(
             tp.topic,
@@ -89,7 +95,7 @@ class Consumer(driver.Consumer):
             last.timestamp_type,
             [],
             None,
-            Batch(tp, batch),  # type: ignore[arg-type]  # bytes by annotation; handed on untouched to topics that are "raw"
+            Batch(tp, batch, epoch),  # type: ignore[arg-type]  # bytes by annotation; handed on untouched to topics that are "raw"
             None,
             0,
             0,
@@ -110,10 +116,12 @@ class Consumer(driver.Consumer):
         found = await self._thread.earliest_offsets(tp)
         return int(found[tp])
 
-    async def seek_back(self, tp: TP, offset: int) -> None:
-        """Read a partition again from `offset`."""
+    async def seek_back(self, tp: TP, offset: int) -> int:
+        """Read a partition again from `offset`. Batches of the epoch that is returned, or of a later one, were asked for afterwards."""
         if tp in self.assignment():
             await self._thread.seek_wait({tp: offset})
+        self._epochs[tp] += 1
+        return self._epochs[tp]
 
     def at_end(self, tp: TP, next_offset: int) -> bool:
         """Whether the last fetch said that there is nothing at or after `next_offset`."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from streams.tables.keys import PartitionKeys
 from streams.tables.opentables import OpenTables
 from streams.tables.reader import TableReader
 from streams.tables.store import PartitionStore
+from streams.tables.windows import PartitionLedger
 from tests.integration.workers import until
 from tests.reference import LogRecord
 
@@ -35,13 +37,16 @@ class FakeLog:
 
     records: Sequence[LogRecord]
     position: int = 0
+    epoch: int = 0
     quarantined: list[tuple[int, str]] = field(default_factory=list)
 
     async def earliest(self) -> int:
         return 0
 
-    async def seek_back(self, offset: int) -> None:
+    async def seek_back(self, offset: int) -> int:
         self.position = offset
+        self.epoch += 1
+        return self.epoch
 
     def at_end(self, next_offset: int) -> bool:
         return next_offset >= len(self.records)
@@ -73,10 +78,10 @@ async def owning(redis_url: str, kafka: FakeLog) -> AsyncIterator[Callable[[], A
 
     async def feed() -> None:
         while True:
-            batch = kafka.records[kafka.position : kafka.position + 40]
+            batch = [record for record in kafka.records if record.offset >= kafka.position][:40]
             if batch:
-                kafka.position += len(batch)
-                await one.take(batch)
+                kafka.position = batch[-1].offset + 1
+                await one.take(batch, kafka.epoch)
             await asyncio.sleep(0.01)
 
     feeding = asyncio.create_task(feed())
@@ -87,6 +92,56 @@ async def owning(redis_url: str, kafka: FakeLog) -> AsyncIterator[Callable[[], A
         await asyncio.gather(feeding, return_exceptions=True)
         await one.release()
         await redis.aclose()
+
+
+def has_read(at: int, found: Sequence[PartitionLedger]) -> bool:
+    return bool(found) and found[0].read >= at
+
+
+async def test_redis_emptied_again_and_again_while_records_come_loses_none(redis_url: str) -> None:
+    kafka = FakeLog(log_of(*["good"] * 4_000))
+    async with owning(redis_url, kafka) as ledger, Redis.from_url(redis_url) as redis:
+        for at in (200, 500, 1_000):
+            await until(ledger, partial(has_read, at))
+            await redis.flushall()
+        (entry,) = await until(ledger, lambda found: bool(found) and found[0].applied_offset == 3_999)
+    assert (entry.start_offset, entry.read, entry.applied) == (0, 4_000, 4_000)
+
+
+async def test_a_batch_that_comes_while_redis_is_read_again_is_not_taken_for_the_next(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = log_of(*["good"] * 120)
+    kafka = FakeLog(whole[:40])
+    real = PartitionOwner._load
+
+    async def load(self: PartitionOwner, earliest: int) -> None:
+        if self.meta is not None and len(kafka.records) == 41:
+            # What was fetched before Redis was emptied, handed over just now.
+            coming = asyncio.create_task(self.take(whole[41:80], kafka.epoch))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            kafka.records = whole
+            await real(self, earliest)
+            assert not coming.done()
+            return
+        await real(self, earliest)
+
+    monkeypatch.setattr(PartitionOwner, "_load", load)
+    async with owning(redis_url, kafka) as ledger, Redis.from_url(redis_url) as redis:
+        await until(ledger, partial(has_read, 40))
+        await redis.flushall()
+        kafka.records = whole[:41]
+        (entry,) = await until(ledger, lambda found: bool(found) and found[0].applied_offset == 119)
+    assert (entry.start_offset, entry.read, entry.applied) == (0, 120, 120)
+
+
+async def test_a_gap_in_the_log_itself_is_read_over(redis_url: str) -> None:
+    whole = log_of(*["good"] * 100)
+    kafka = FakeLog([record for record in whole if not 30 <= record.offset < 50])
+    async with owning(redis_url, kafka) as ledger:
+        (entry,) = await until(ledger, lambda found: bool(found) and found[0].applied_offset == 99)
+    assert (entry.read, entry.applied) == (80, 80)
 
 
 def fail_on_poison(monkeypatch: pytest.MonkeyPatch) -> None:

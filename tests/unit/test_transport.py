@@ -78,6 +78,10 @@ class Rig:
     async def fetch(self) -> list[tuple[TP, ConsumerMessage]]:
         return [(tp, cast(ConsumerMessage, message)) async for tp, message in self.consumer.getmany(1.0)]
 
+    async def epochs(self) -> list[int]:
+        """Of the batches that come next."""
+        return [cast(Batch, message.value).epoch for _, message in await self.fetch()]
+
 
 @pytest.fixture
 async def rig() -> Rig:
@@ -137,7 +141,7 @@ async def test_a_fetch_becomes_a_message_per_partition(rig: Rig) -> None:
     (first, clicks), (second, spend) = await rig.fetch()
     assert (first, second) == (CLICKS, SPEND)
     batches: list[Any] = [clicks.value, spend.value]
-    assert batches == [Batch(tp, rig.thread.fetched[tp]) for tp in (CLICKS, SPEND)]
+    assert batches == [Batch(tp, rig.thread.fetched[tp], 0) for tp in (CLICKS, SPEND)]
     assert (clicks.topic, clicks.partition, clicks.offset, clicks.tp) == ("marketing.clicks", 0, 9, CLICKS)
     assert clicks.timestamp == 1_790_000_000.009
     assert (clicks.key, clicks.acked) == (None, False)
@@ -200,6 +204,22 @@ async def test_a_partition_that_could_not_be_claimed_is_not_sought(rig: Rig) -> 
     rig.owners.next_offset = {SPEND: 7}
     await rig.consumer.perform_seek()
     assert rig.thread.sought == [{SPEND: 7}]
+
+
+async def test_a_batch_tells_whether_it_was_asked_for_after_a_seek(rig: Rig) -> None:
+    rig.thread.fetched = {CLICKS: records(CLICKS, 0)}
+    assert await rig.epochs() == [0]
+    assert await rig.consumer.seek_back(CLICKS, 0) == 1
+    assert await rig.epochs() == [1]
+    real = rig.thread.getmany
+
+    async def sought_meanwhile(active: set[TP] | None, timeout: float) -> dict[TP, Sequence[ConsumerRecord[bytes, bytes]]]:
+        fetched = await real(active, timeout)
+        await rig.consumer.seek_back(CLICKS, 0)
+        return fetched
+
+    rig.thread.getmany = sought_meanwhile  # type: ignore[method-assign]
+    assert await rig.epochs() == [1]
 
 
 async def test_going_back_is_for_assigned_partitions_only(rig: Rig) -> None:
