@@ -33,11 +33,7 @@ CLEAN_EVERY = HOUR
 
 def check_ladder(settings: Settings) -> None:
     """Raise ConfigError when the panes that are kept cannot serve the judges."""
-    for step, span, what in (
-        (FINE, 20 * MINUTE, "windows of seconds"),
-        (MINUTE, 130 * MINUTE, "baselines"),
-        (QUARTER, 27 * HOUR, "budgets"),
-    ):
+    for step, span, what in NEEDED_PANES:
         if not any(step % (pane.size * 1000) == 0 and pane.keep * 1000 >= span for pane in settings.streams.ladder):
             raise ConfigError(
                 f"streams.ladder: the alerts process needs panes of {step // 1000} s or a part of it, kept for {span // 1000} s or longer"

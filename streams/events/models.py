@@ -33,6 +33,8 @@ from streams.events.fields import (
 #: Longest dwell_ms and load_ms: a day.
 DAY_MS = 86_400_000
 LONGEST_PERIOD = timedelta(days=31)
+#: How far an event's time may lie after its record's: clocks differ a little.
+FUTURE_MS = 5 * 60_000
 KIND_PATTERN = r"[a-z][a-z0-9_]{0,63}"
 #: Kinds that no event may have: `conversions_new` is a measure of its own.
 RESERVED_KINDS = ("new",)

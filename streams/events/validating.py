@@ -24,11 +24,10 @@ import typer
 from streams.config import INPUT_TOPICS, Settings, Topic, load
 from streams.errors import UserError
 from streams.events.json_text import MAX_BYTES, Number, read_object
-from streams.events.models import MODELS, Event, Record, Spend
+from streams.events.models import FUTURE_MS, MODELS, Event, Record, Spend
 from streams.events.parsing import described, parse
 from streams.events.refusal import Reason, Refusal
 from streams.events.times import to_epoch_ms
-from streams.ingest.flush import FUTURE_MS
 from streams.options import ConfigOption
 from streams.panes.ladder import DAY_MS, Ladder
 from streams.quarantine.showing import safe_text

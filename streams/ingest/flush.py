@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.config import Settings, Topic
-from streams.events.models import Campaign
+from streams.events.models import FUTURE_MS, Campaign
 from streams.events.parsing import Deletion, parse, registered
 from streams.events.refusal import Reason, Refusal
 from streams.ingest.aggregate import Facts, aggregate
 from streams.ingest.columns import Columns
 from streams.ingest.decode import Decoder
+from streams.ingest.decode_columns import joined
 from streams.ingest.dedupe import Seen
 from streams.ingest.facts import facts_of
 from streams.ingest.reports import MINUTE_MS, MINUTES_A_DAY, Report, facts_of_reports, reports_of, rule
@@ -32,7 +33,6 @@ from streams.tables.meta import Meta
 from streams.tables.opentables import Command, OpenTables
 from streams.tables.store import PartitionStore
 
-FUTURE_MS = 5 * 60_000
 _ABANDONED_AFTER = 30 * 86_400
 Ints = NDArray[np.int64]
 
@@ -237,27 +237,4 @@ class PartitionFlusher:
 
 def select(columns: Columns, keep: NDArray[np.bool_]) -> Columns:
     """The events for which `keep` is true."""
-    if keep.all():
-        return columns
-    at = np.flatnonzero(keep).tolist()
-
-    def chosen(values: list[str | None]) -> list[str | None]:
-        return [values[i] for i in at]
-
-    return Columns(
-        index=columns.index[at],
-        record_time=columns.record_time[at],
-        occurred_at=columns.occurred_at[at],
-        event_id=[columns.event_id[i] for i in at],
-        dimensions={name: chosen(values) for name, values in columns.dimensions.items()},
-        user_id=chosen(columns.user_id),
-        micros=columns.micros[at],
-        kind=[columns.kind[i] for i in at] if columns.kind else [],
-        customer_type=chosen(columns.customer_type) if columns.customer_type else [],
-        dwell_ms=columns.dwell_ms[at] if len(columns.dwell_ms) else columns.dwell_ms,
-        load_ms=columns.load_ms[at] if len(columns.load_ms) else columns.load_ms,
-        rating=columns.rating[at] if len(columns.rating) else columns.rating,
-        period_start=columns.period_start[at] if len(columns.period_start) else columns.period_start,
-        period_end=columns.period_end[at] if len(columns.period_end) else columns.period_end,
-        revision=columns.revision[at] if len(columns.revision) else columns.revision,
-    )
+    return columns if keep.all() else joined(columns, np.flatnonzero(keep))

@@ -15,7 +15,7 @@ import typer
 
 from streams.config import INPUT_TOPICS, Settings, Topic, load
 from streams.errors import UserError
-from streams.events.models import Event
+from streams.events.models import FUTURE_MS, Event
 from streams.events.parsing import parse
 from streams.events.refusal import Reason, Refusal
 from streams.options import ConfigOption
@@ -25,8 +25,6 @@ from streams.quarantine.reading import REPLAYED, Entry, folded
 from streams.quarantine.record import Coordinates, Quarantined, QuarantineError
 from streams.quarantine.showing import instant, key_text, pretty, safe_text
 
-#: An event may lie this far after its record's time.
-_FUTURE = timedelta(minutes=5)
 _SPAN = re.compile(r"(\d{1,6})([smhd])")
 #: Records sent back between two rounds of marking them.
 _ROUND = 500
@@ -202,7 +200,7 @@ def still_wrong(settings: Settings, refused: Quarantined, now: datetime) -> str 
         record = parse(topics[refused.topic], refused.value, refused.key, settings.money)
     except Refusal as refusal:
         return safe_text(f"{refusal.reason.value}: {refusal.detail}".encode("utf-8", "backslashreplace"))
-    if isinstance(record, Event) and record.occurred_at > now + _FUTURE:
+    if isinstance(record, Event) and record.occurred_at > now + timedelta(milliseconds=FUTURE_MS):
         return f"{Reason.IN_FUTURE.value}: occurred_at {record.occurred_at.isoformat()} is still more than 5 minutes ahead"
     return None
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streams.config import Settings, SpendSource, load
+from streams.events.models import FUTURE_MS
 from streams.options import ConfigOption
 from streams.panes.ladder import Ladder
 from streams.preflight import check_kafka
@@ -30,7 +31,6 @@ from streams.replay.survey import KEPT_FAULTS, Survey, survey
 
 #: Seconds between two writes of the state file.
 _SAVE_EVERY = 1.0
-_FUTURE_MS = 5 * 60_000
 #: Platforms that a message names.
 _NAMED_PLATFORMS = 5
 
@@ -196,7 +196,7 @@ def _describe(console: Console, settings: Settings, found: Survey, shift: int, n
         console.print(f"Warning: the oldest are {age:,} days old; those older than {kept:,} days will count as too late.")
         if not shift:
             console.print("         --shift-to-now moves all of it near to the present; streams.ladder says how long is kept.")
-    if newest > now_ms + _FUTURE_MS:
+    if newest > now_ms + FUTURE_MS:
         console.print("Warning: some lie in the future and will be quarantined; --shift-to-now moves all of it to the past.")
     _say_where_spend_goes(console, settings, found)
 

@@ -13,13 +13,12 @@ import typer
 from streams.config import EVENT_TOPICS, INPUT_TOPICS, Money, Settings, Topic
 from streams.events.fields import LONGEST_CURVE
 from streams.events.json_text import MAX_BYTES
-from streams.events.models import DAY_MS, KIND_PATTERN, LONGEST_PERIOD, MODELS, Budget, Event, Targets
+from streams.events.models import DAY_MS, FUTURE_MS, KIND_PATTERN, LONGEST_PERIOD, MODELS, Budget, Event, Targets
 from streams.events.money import MAX_AMOUNT, MAX_MICROS, MICRO
 from streams.events.parsing import KEYED_TOPICS, parse
 from streams.events.refusal import Reason
 from streams.events.schema import ASYNCAPI_FILE, EXAMPLES, schema
 from streams.events.validating import REMEMBERED, validate
-from streams.ingest.flush import FUTURE_MS
 from streams.panes.ladder import Ladder
 
 DOCUMENT = Path(__file__).parents[2] / "docs/events.md"
