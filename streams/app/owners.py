@@ -82,7 +82,7 @@ class AssignedPartitions:
         """Hand a fetched batch to its owner. Batches of partitions not owned are dropped: their owner reads them again."""
         owner = self._owners.get(batch.tp)
         if owner is not None:
-            await owner.take(batch.records, batch.epoch)
+            await owner.take(batch.records, batch.since)
 
     # What the pages say.
 
@@ -182,8 +182,8 @@ class _PartitionLog:
         except KafkaError as error:
             raise KafkaFailure(f"{self._tp.topic}:{self._tp.partition}: {error}") from error
 
-    async def seek_back(self, offset: int) -> int:
-        return await self._consumer().seek_back(self._tp, offset)
+    async def seek_back(self, offset: int) -> None:
+        await self._consumer().seek_back(self._tp, offset)
 
     def at_end(self, next_offset: int) -> bool:
         return self._consumer().at_end(self._tp, next_offset)

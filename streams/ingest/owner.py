@@ -40,8 +40,8 @@ class Log(Protocol):
     async def earliest(self) -> int:
         """The first offset that the log still has."""
 
-    async def seek_back(self, offset: int) -> int:
-        """Read the partition again from `offset`; batches of the epoch that is returned, or of a later one, were asked for afterwards."""
+    async def seek_back(self, offset: int) -> None:
+        """Read the partition again from `offset`."""
 
     def at_end(self, next_offset: int) -> bool:
         """Whether nothing is known to be at or after `next_offset`."""
@@ -84,8 +84,6 @@ class PartitionOwner:
         self._unprocessable: dict[int, Refusal] = {}
         self._given_up = 0
         self._expected = -1
-        #: The last offset that was sought, and the epoch of the batches that were asked for since.
-        self._sought = (-1, 0)
         self._changed = asyncio.Condition()
         self._released = False
         self._task: asyncio.Task[None] | None = None
@@ -147,7 +145,7 @@ class PartitionOwner:
             seen.load(await self._store.seen(seen.live_buckets(meta.record_time)))
         self._flusher = PartitionFlusher(self.topic, self._settings, self._store, tables, seen, meta)
         self.next_offset = meta.applied_offset + 1 if meta.applied_offset >= 0 else max(meta.start_offset, earliest)
-        self._expected, self._sought = self.next_offset, (-1, 0)
+        self._expected = self.next_offset
         self._pending.clear()
 
     async def _load_again(self) -> None:
@@ -155,19 +153,18 @@ class PartitionOwner:
 
     # Taking batches.
 
-    async def take(self, records: Sequence[Any], epoch: int) -> None:
-        """Accept a fetched batch; waits while too much is pending. Records applied or pending already are left out.
+    async def take(self, records: Sequence[Any], since: int) -> None:
+        """Accept a fetched batch, whose fetch went on from the offset `since`; waits while too much is pending.
 
-        A batch that begins beyond what is expected is taken only if it was asked for after a seek to just there: then the log itself
-        has a gap (compaction, a transaction's marker). Else batches went missing, in a rebalance or because Redis fell back, and are
-        read again.
+        Records applied or pending already are left out. If the fetch went on from beyond what is expected, batches went missing, in a
+        rebalance or because Redis fell back, and the partition is read again.
         """
         async with self._changed:
             # Looked at under the lock: a partition that is being loaded again expects other records than before.
             expected = self._expected
             if self._released or self._flusher is None or not records or records[-1].offset < expected:
                 return
-            if records[0].offset <= expected or (self._sought[0] == expected and epoch >= self._sought[1]):
+            if since <= expected:
                 self._pending += [record for record in records if record.offset >= expected]
                 self._expected = records[-1].offset + 1
                 self._metrics.pending(len(self._pending))
@@ -175,13 +172,7 @@ class PartitionOwner:
                 limit = _PENDING_FLUSHES * self._settings.streams.flush_events
                 await self._changed.wait_for(lambda: len(self._pending) < limit or self._released)
                 return
-            if self._sought[0] == expected:
-                # Fetched before the seek.
-                return
-        await self._seek(expected)
-
-    async def _seek(self, offset: int) -> None:
-        self._sought = (offset, await self._kafka.seek_back(offset))
+        await self._kafka.seek_back(expected)
 
     # Flushing.
 
@@ -281,7 +272,7 @@ class PartitionOwner:
         async with self._changed:
             await self._until_done("claim the partition again", self._load_again)
             self._changed.notify_all()
-        await self._seek(self.next_offset)
+        await self._kafka.seek_back(self.next_offset)
 
     async def _until_done(self, what: str, attempt: Callable[[], Awaitable[None]]) -> None:
         """Repeat what needs Redis or Kafka until it succeeds: nothing may be lost because one of them is away."""

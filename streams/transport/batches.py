@@ -7,7 +7,6 @@ stored with the data, the committed one is a convenience for lag tools.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, cast
@@ -24,8 +23,9 @@ class Batch:
 
     tp: TP
     records: Sequence[ConsumerRecord]
-    #: How many times the partition had been sought when the fetch was asked for; see `Consumer.seek_back`.
-    epoch: int
+    #: The offset that the fetch went on from. Between it and the first record the log holds nothing: compaction and transactions leave
+    #: gaps.
+    since: int
 
 
 class Owners(Protocol):
@@ -57,13 +57,51 @@ class _Forgetful(dict[TP, Any]):
         pass
 
 
+class Fetched(list[Any]):
+    """The records that a fetch brought for a partition."""
+
+    #: The offset that the fetch went on from.
+    since: int
+
+    def __init__(self, records: Iterable[Any], since: int) -> None:
+        super().__init__(records)
+        self.since = since
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread that fetches. It notes from where each fetch goes on, in step with the seeks, which happen here too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._positions: dict[TP, int] = {}
+
+    async def _fetch_records(
+        self, consumer: Any, active_partitions: set[TP], timeout: float | None = None, max_records: int | None = None
+    ) -> Mapping[TP, list[Any]]:
+        fetched = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        # Nothing may be awaited from here on: the positions must be those that the fetcher itself has just gone on from.
+        return {tp: self._went_on(TP(tp.topic, tp.partition), records) for tp, records in fetched.items() if records}
+
+    def _went_on(self, tp: TP, records: list[Any]) -> Fetched:
+        since = self._positions.get(tp, records[0].offset)
+        self._positions[tp] = records[-1].offset + 1
+        return Fetched(records, since)
+
+    async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
+        # The call seeks before it awaits anything.
+        self._positions.update({TP(tp.topic, tp.partition): offset for tp, offset in partitions.items()})
+        await super()._seek_wait(consumer, partitions)
+
+
 class Consumer(driver.Consumer):
     """Fetches whole batches."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._read_offset = _Forgetful()
-        self._epochs: Counter[TP] = Counter()
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     @property
     def _owners(self) -> Owners:
@@ -73,7 +111,6 @@ class Consumer(driver.Consumer):
         """Yield one message per topic-partition: its value is a `Batch`, its offset that of the last record."""
         if not self.flow_active:
             await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # mode's own Event by name, asyncio's in fact
-        asked = self._epochs.copy()
         records, active = await self._wait_next_records(timeout)
         if records is None or self.should_stop:
             return
@@ -81,11 +118,10 @@ class Consumer(driver.Consumer):
             if not self.flow_active:
                 # A rebalance is under way: the owners will be told where to read from.
                 return
-            if batch and (active is None or tp in active):
-                place = TP(tp.topic, tp.partition)
-                yield tp, self._batch_message(place, batch, asked[place])
+            if active is None or tp in active:
+                yield tp, self._batch_message(TP(tp.topic, tp.partition), cast(Fetched, batch))
 
-    def _batch_message(self, tp: TP, batch: Sequence[ConsumerRecord], epoch: int) -> ConsumerMessage:
+    def _batch_message(self, tp: TP, batch: Fetched) -> ConsumerMessage:
         last = batch[-1]
         return ConsumerMessage(
             tp.topic,
@@ -95,7 +131,7 @@ class Consumer(driver.Consumer):
             last.timestamp_type,
             [],
             None,
-            Batch(tp, batch, epoch),  # type: ignore[arg-type]  # bytes by annotation; handed on untouched to topics that are "raw"
+            Batch(tp, batch, batch.since),  # type: ignore[arg-type]  # bytes by annotation; handed on untouched to topics that are "raw"
             None,
             0,
             0,
@@ -116,12 +152,10 @@ class Consumer(driver.Consumer):
         found = await self._thread.earliest_offsets(tp)
         return int(found[tp])
 
-    async def seek_back(self, tp: TP, offset: int) -> int:
-        """Read a partition again from `offset`. Batches of the epoch that is returned, or of a later one, were asked for afterwards."""
+    async def seek_back(self, tp: TP, offset: int) -> None:
+        """Read a partition again from `offset`."""
         if tp in self.assignment():
             await self._thread.seek_wait({tp: offset})
-        self._epochs[tp] += 1
-        return self._epochs[tp]
 
     def at_end(self, tp: TP, next_offset: int) -> bool:
         """Whether the last fetch said that there is nothing at or after `next_offset`."""

@@ -37,16 +37,13 @@ class FakeLog:
 
     records: Sequence[LogRecord]
     position: int = 0
-    epoch: int = 0
     quarantined: list[tuple[int, str]] = field(default_factory=list)
 
     async def earliest(self) -> int:
         return 0
 
-    async def seek_back(self, offset: int) -> int:
+    async def seek_back(self, offset: int) -> None:
         self.position = offset
-        self.epoch += 1
-        return self.epoch
 
     def at_end(self, next_offset: int) -> bool:
         return next_offset >= len(self.records)
@@ -80,8 +77,8 @@ async def owning(redis_url: str, kafka: FakeLog) -> AsyncIterator[Callable[[], A
         while True:
             batch = [record for record in kafka.records if record.offset >= kafka.position][:40]
             if batch:
-                kafka.position = batch[-1].offset + 1
-                await one.take(batch, kafka.epoch)
+                since, kafka.position = kafka.position, batch[-1].offset + 1
+                await one.take(batch, since)
             await asyncio.sleep(0.01)
 
     feeding = asyncio.create_task(feed())
@@ -118,7 +115,7 @@ async def test_a_batch_that_comes_while_redis_is_read_again_is_not_taken_for_the
     async def load(self: PartitionOwner, earliest: int) -> None:
         if self.meta is not None and len(kafka.records) == 41:
             # What was fetched before Redis was emptied, handed over just now.
-            coming = asyncio.create_task(self.take(whole[41:80], kafka.epoch))
+            coming = asyncio.create_task(self.take(whole[41:80], 41))
             for _ in range(3):
                 await asyncio.sleep(0)
             kafka.records = whole

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from streams.config import DIMENSIONS, EVENT_TOPICS, Money, Settings, SpendSource, Streams, Topic
@@ -229,3 +230,23 @@ def scraped(url: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         text = answer.read().decode()
     families = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
+
+
+@pytest.mark.apache
+async def test_offsets_that_transactions_take_are_no_lost_records(ready: Settings, tmp_path: Path) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=ready.kafka.bootstrap_servers, transactional_id=f"gaps-{ready.kafka.topic_prefix}")
+    await producer.start()
+    try:
+        with worker(ready, tmp_path) as one:
+            for number in range(20):
+                event = {"event_id": f"t-{number}", "occurred_at": now_ms(), "campaign_id": "c-1", "channel": "search"}
+                async with producer.transaction():
+                    await producer.send_and_wait(ready.topic(Topic.CLICKS), json.dumps(event).encode(), key=b"c-1")
+                if number % 4 == 0:
+                    # Now and then the worker has caught up, and now and then it has not.
+                    await applied(one.url, number + 1)
+            found = await applied(one.url, 20)
+        assert (found.total("in"), found.total("applied")) == (20, 20)
+        assert max(entry["applied_offset"] for entry in found.partitions) > 20
+    finally:
+        await producer.stop()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
 from aiokafka import ConsumerRecord
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP, ConsumerMessage
 
 from streams.app.worker import build_app
 from streams.config import Kafka, Settings
 from streams.transport import Batch, Consumer, Transport
+from streams.transport.batches import Fetched
 
 CLICKS, SPEND = TP("marketing.clicks", 0), TP("marketing.spend", 3)
 
@@ -41,7 +43,7 @@ class FakeThread:
 
     assigned: set[TP] = field(default_factory=set)
     highwaters: dict[TP, int] = field(default_factory=dict)
-    fetched: dict[TP, Sequence[ConsumerRecord[bytes, bytes]]] = field(default_factory=dict)
+    fetched: dict[TP, Fetched] = field(default_factory=dict)
     sought: list[Mapping[TP, int]] = field(default_factory=list)
 
     def assignment(self) -> set[TP]:
@@ -56,7 +58,7 @@ class FakeThread:
     async def seek_wait(self, positions: Mapping[TP, int]) -> None:
         self.sought.append(positions)
 
-    async def getmany(self, active: set[TP] | None, timeout: float) -> dict[TP, Sequence[ConsumerRecord[bytes, bytes]]]:
+    async def getmany(self, active: set[TP] | None, timeout: float) -> dict[TP, Fetched]:
         return self.fetched
 
 
@@ -78,10 +80,6 @@ class Rig:
     async def fetch(self) -> list[tuple[TP, ConsumerMessage]]:
         return [(tp, cast(ConsumerMessage, message)) async for tp, message in self.consumer.getmany(1.0)]
 
-    async def epochs(self) -> list[int]:
-        """Of the batches that come next."""
-        return [cast(Batch, message.value).epoch for _, message in await self.fetch()]
-
 
 @pytest.fixture
 async def rig() -> Rig:
@@ -90,6 +88,10 @@ async def rig() -> Rig:
 
 def records(tp: TP, *offsets: int) -> list[ConsumerRecord[bytes, bytes]]:
     return [ConsumerRecord(tp.topic, tp.partition, o, 1_790_000_000_000 + o, 1, b"c-1", b"{}", None, 3, 2, ()) for o in offsets]
+
+
+def fetched(since: int, tp: TP, *offsets: int) -> Fetched:
+    return Fetched(records(tp, *offsets), since)
 
 
 async def test_the_workers_app_uses_this_transport(rig: Rig) -> None:
@@ -122,7 +124,7 @@ async def test_the_same_offset_is_not_committed_twice_and_never_an_older_one(rig
 
 
 async def test_acknowledging_a_batch_moves_no_offset(rig: Rig) -> None:
-    rig.thread.fetched = {CLICKS: records(CLICKS, 5, 6)}
+    rig.thread.fetched = {CLICKS: fetched(5, CLICKS, 5, 6)}
     ((_, message),) = await rig.fetch()
     rig.consumer.track_message(message)
     assert message in rig.consumer._unacked_messages
@@ -137,24 +139,24 @@ async def test_acknowledging_a_batch_moves_no_offset(rig: Rig) -> None:
 
 
 async def test_a_fetch_becomes_a_message_per_partition(rig: Rig) -> None:
-    rig.thread.fetched = {CLICKS: records(CLICKS, 5, 6, 9), SPEND: records(SPEND, 0)}
+    rig.thread.fetched = {CLICKS: fetched(4, CLICKS, 5, 6, 9), SPEND: fetched(0, SPEND, 0)}
     (first, clicks), (second, spend) = await rig.fetch()
     assert (first, second) == (CLICKS, SPEND)
     batches: list[Any] = [clicks.value, spend.value]
-    assert batches == [Batch(tp, rig.thread.fetched[tp], 0) for tp in (CLICKS, SPEND)]
+    assert batches == [Batch(CLICKS, records(CLICKS, 5, 6, 9), 4), Batch(SPEND, records(SPEND, 0), 0)]
     assert (clicks.topic, clicks.partition, clicks.offset, clicks.tp) == ("marketing.clicks", 0, 9, CLICKS)
     assert clicks.timestamp == 1_790_000_000.009
     assert (clicks.key, clicks.acked) == (None, False)
 
 
 async def test_nothing_fetched_is_no_message(rig: Rig) -> None:
-    rig.thread.fetched = {CLICKS: []}
+    rig.thread.fetched = {}
     assert await rig.fetch() == []
 
 
 async def test_a_batch_that_is_read_again_is_handed_on_again(rig: Rig) -> None:
     """Faust would take it for a repeat; here the owners know what they have."""
-    rig.thread.fetched = {CLICKS: records(CLICKS, 5, 6)}
+    rig.thread.fetched = {CLICKS: fetched(5, CLICKS, 5, 6)}
     for _ in range(2):
         ((tp, message),) = await rig.fetch()
         rig.consumer._read_offset[tp] = message.offset
@@ -163,12 +165,12 @@ async def test_a_batch_that_is_read_again_is_handed_on_again(rig: Rig) -> None:
 
 async def test_partitions_that_are_not_active_are_left_out(rig: Rig) -> None:
     rig.consumer._set_active_tps({SPEND})
-    rig.thread.fetched = {CLICKS: records(CLICKS, 5), SPEND: records(SPEND, 0)}
+    rig.thread.fetched = {CLICKS: fetched(5, CLICKS, 5), SPEND: fetched(0, SPEND, 0)}
     assert [tp for tp, _ in await rig.fetch()] == [SPEND]
 
 
 async def test_a_rebalance_under_way_ends_the_fetch(rig: Rig) -> None:
-    rig.thread.fetched = {CLICKS: records(CLICKS, 5), SPEND: records(SPEND, 0)}
+    rig.thread.fetched = {CLICKS: fetched(5, CLICKS, 5), SPEND: fetched(0, SPEND, 0)}
     seen = []
     async for tp, _ in rig.consumer.getmany(1.0):
         seen.append(tp)
@@ -206,20 +208,28 @@ async def test_a_partition_that_could_not_be_claimed_is_not_sought(rig: Rig) -> 
     assert rig.thread.sought == [{SPEND: 7}]
 
 
-async def test_a_batch_tells_whether_it_was_asked_for_after_a_seek(rig: Rig) -> None:
-    rig.thread.fetched = {CLICKS: records(CLICKS, 0)}
-    assert await rig.epochs() == [0]
-    assert await rig.consumer.seek_back(CLICKS, 0) == 1
-    assert await rig.epochs() == [1]
-    real = rig.thread.getmany
+async def test_the_thread_knows_where_each_fetch_went_on_from(monkeypatch: pytest.MonkeyPatch, rig: Rig) -> None:
+    thread = rig.consumer._new_consumer_thread()
+    coming = [{CLICKS: records(CLICKS, 5, 6, 9)}, {CLICKS: []}, {CLICKS: records(CLICKS, 12)}, {CLICKS: records(CLICKS, 7, 9)}]
 
-    async def sought_meanwhile(active: set[TP] | None, timeout: float) -> dict[TP, Sequence[ConsumerRecord[bytes, bytes]]]:
-        fetched = await real(active, timeout)
-        await rig.consumer.seek_back(CLICKS, 0)
-        return fetched
+    async def fetch(*_: Any, **__: Any) -> Any:
+        return coming.pop(0)
 
-    rig.thread.getmany = sought_meanwhile  # type: ignore[method-assign]
-    assert await rig.epochs() == [1]
+    async def seek(*_: Any) -> None:
+        return None
+
+    async def asked() -> int | None:
+        found = (await thread._fetch_records(None, {CLICKS})).get(CLICKS)
+        return cast(Fetched, found).since if found is not None else None
+
+    monkeypatch.setattr(AIOKafkaConsumerThread, "_fetch_records", fetch)
+    monkeypatch.setattr(AIOKafkaConsumerThread, "_seek_wait", seek)
+    await thread._seek_wait(None, {CLICKS: 3})
+    assert (await asked()) == 3, "what was sought"
+    assert await asked() is None
+    assert (await asked()) == 10, "behind the last record"
+    await thread._seek_wait(None, {CLICKS: 7})
+    assert (await asked()) == 7
 
 
 async def test_going_back_is_for_assigned_partitions_only(rig: Rig) -> None:
