@@ -128,9 +128,7 @@ class AssignedPartitions:
         if consumer is None:
             return []
         return [
-            (tp, max(consumer.behind(tp, owner.next_offset), self.ends.of(tp) - owner.next_offset))
-            for tp, owner in self._owners.items()
-            if owner.next_offset >= 0
+            (tp, consumer.behind(tp, owner.next_offset, self.ends.of(tp))) for tp, owner in self._owners.items() if owner.next_offset >= 0
         ]
 
     def _new_owner(self, tp: TP) -> PartitionOwner:

@@ -87,6 +87,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self._positions[tp] = records[-1].offset + 1
         return Fetched(records, since)
 
+    def all_delivered(self, tp: TP, next_offset: int, end: int) -> bool:
+        """Whether the fetcher has gone on to `end`, and no record at or after `next_offset` was brought on the way.
+
+        What a transaction leaves at its end takes an offset and is no record: the log may end beyond the last record.
+        """
+        state = self._ensure_consumer()._subscription.subscription.assignment.state_value(tp)
+        reached = state.position if state is not None and state.has_valid_position else -1
+        return reached >= end and next_offset >= self._positions.get(tp, 0)
+
     async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
         # The call seeks before it awaits anything.
         self._positions.update({TP(tp.topic, tp.partition): offset for tp, offset in partitions.items()})
@@ -159,12 +168,14 @@ class Consumer(driver.Consumer):
 
     def at_end(self, tp: TP, next_offset: int) -> bool:
         """Whether the last fetch said that there is nothing at or after `next_offset`."""
-        highwater = self._highwater(tp)
-        return highwater is not None and next_offset >= highwater
+        return self._highwater(tp) is not None and not self.behind(tp, next_offset)
 
-    def behind(self, tp: TP, next_offset: int) -> int:
-        """Records that the last fetch knew of at or after `next_offset`."""
-        return max(0, (self._highwater(tp) or 0) - next_offset)
+    def behind(self, tp: TP, next_offset: int, known_end: int = 0) -> int:
+        """Offsets at or after `next_offset`, up to the end of the log as of the last fetch or as the caller knows it."""
+        end = max(self._highwater(tp) or 0, known_end)
+        if next_offset >= end or cast(ConsumerThread, self._thread).all_delivered(tp, next_offset, end):
+            return 0
+        return end - next_offset
 
     def _highwater(self, tp: TP) -> int | None:
         highwater: int | None = self.highwater(tp) if tp in self.assignment() else None

@@ -44,6 +44,8 @@ class FakeThread:
     assigned: set[TP] = field(default_factory=set)
     highwaters: dict[TP, int] = field(default_factory=dict)
     fetched: dict[TP, Fetched] = field(default_factory=dict)
+    #: Offsets between which the log holds no record.
+    nothing_between: set[tuple[int, int]] = field(default_factory=set)
     sought: list[Mapping[TP, int]] = field(default_factory=list)
 
     def assignment(self) -> set[TP]:
@@ -51,6 +53,9 @@ class FakeThread:
 
     def highwater(self, tp: TP) -> int | None:
         return self.highwaters.get(tp)
+
+    def all_delivered(self, tp: TP, next_offset: int, end: int) -> bool:
+        return (next_offset, end) in self.nothing_between
 
     async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
         return {tp: 10 + tp.partition for tp in partitions}
@@ -248,6 +253,15 @@ async def test_the_end_is_what_the_last_fetch_knew(rig: Rig, next_offset: int, h
         rig.thread.highwaters[CLICKS] = highwater
     assert rig.consumer.at_end(CLICKS, next_offset) is at_end
     assert rig.consumer.behind(CLICKS, next_offset) == behind
+
+
+async def test_what_a_transaction_leaves_at_the_end_does_not_wait(rig: Rig) -> None:
+    rig.thread.highwaters[CLICKS] = 100
+    rig.thread.nothing_between = {(99, 100)}
+    assert rig.consumer.at_end(CLICKS, 99)
+    assert rig.consumer.behind(CLICKS, 99) == 0
+    assert rig.consumer.behind(CLICKS, 98) == 2
+    assert rig.consumer.behind(CLICKS, 99, known_end=120) == 21, "the broker knows of more than the last fetch"
 
 
 async def test_a_partition_that_is_gone_has_no_end(rig: Rig) -> None:

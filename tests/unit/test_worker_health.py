@@ -25,7 +25,7 @@ class Rig:
         self.now = 1_000.0
         nothing = cast(Any, None)
         self.owners = AssignedPartitions(Settings(), nothing, nothing, IngestMetrics(CollectorRegistry()), clock=lambda: self.now)
-        self.owners.consumer = lambda: cast(Any, SimpleNamespace(behind=lambda tp, at: 0))
+        self.owners.consumer = lambda: cast(Any, SimpleNamespace(behind=lambda tp, at, end: max(0, end - at)))
         self.owner = SimpleNamespace(next_offset=5, progress_at=self.now, hindered=None)
 
     async def assign(self) -> None:
