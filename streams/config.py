@@ -1,12 +1,16 @@
 """Settings of every process, from one YAML file and the environment (the environment wins).
 
-`load(path)` is the only way in. Each field's description is what `campaignwatch config` prints and what the README's
-configuration table is made from; an unknown key, or a value that cannot be, is refused with the file, the key and the reason.
+`load(path)` is the only way in. Each field's description is what the README's configuration table is made from; an unknown key, or a
+value that cannot be, is refused with the file, the key and the reason.
 """
 
 from __future__ import annotations
 
+import difflib
+import json
+import os
 import re
+from collections.abc import Iterator
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from streams.errors import UserError
 
@@ -202,6 +206,12 @@ class Money(_Section):
                     raise ValueError(f'{currency}: write the rate as a string ("{rate}"), so that it is exact')
         return rates
 
+    @model_validator(mode="after")
+    def _reporting_currency_needs_no_rate(self) -> Money:
+        if self.rates.get(self.reporting_currency, Decimal(1)) != 1:
+            raise ValueError(f"rates: {self.reporting_currency} is the reporting currency, so its rate is 1; leave it out")
+        return self
+
     @field_validator("rates")
     @classmethod
     def _sane_rates(cls, rates: dict[str, Decimal]) -> dict[str, Decimal]:
@@ -329,6 +339,40 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
+def _environment() -> Iterator[tuple[str, str, str]]:
+    """Variables that are meant for settings: name, section (lower case), value."""
+    for name, value in sorted(os.environ.items()):
+        if name.upper().startswith(ENV_PREFIX):
+            section, nested, _ = name[len(ENV_PREFIX) :].lower().partition("__")
+            # Without nesting it may be somebody else's: CAMPAIGNWATCH_VERSION of the compose file.
+            if nested or section in Settings.model_fields:
+                yield name, section, value
+
+
+def _refuse_unknown_sections() -> None:
+    """Raise ConfigError for a variable whose section does not exist: pydantic would pass over it."""
+    for name, section, _ in _environment():
+        if section not in Settings.model_fields:
+            close = difflib.get_close_matches(section, Settings.model_fields, 1)
+            meant = f"did you mean {ENV_PREFIX}{close[0].upper()}__...?" if close else f"there are {', '.join(Settings.model_fields)}"
+            raise ConfigError(f"{name} in the environment: there is no section {section}; {meant}")
+
+
+def _no_json() -> list[str]:
+    """Variables of settings that are lists or tables, whose value is not JSON. Their values are not shown: they may be anything."""
+    found = []
+    for name, _, value in _environment():
+        default: Any = Settings.model_construct()
+        for part in name[len(ENV_PREFIX) :].lower().split("__"):
+            default = getattr(default, part, None)
+        try:
+            json.loads(value)
+        except ValueError as error:
+            if isinstance(default, dict | list | tuple):
+                found.append(f"{name} ({error})")
+    return found
+
+
 def load(path: Path | None = None) -> Settings:
     """Read the settings from `path` (YAML, optional) and the environment.
 
@@ -344,8 +388,11 @@ def load(path: Path | None = None) -> Settings:
             raise ConfigError(f"{path}: not valid YAML: {error}") from error
         if not isinstance(content, dict):
             raise ConfigError(f"{path}: the file must hold sections such as `kafka:` and `redis:`")
+    _refuse_unknown_sections()
     try:
         return Settings(**content)
+    except SettingsError as error:
+        raise ConfigError(f'in the environment: {", ".join(_no_json()) or error}: not JSON; write it like {{"EUR": "1.0842"}}') from error
     except ValidationError as error:
         source = f"{path} or {ENV_PREFIX}* in the environment" if path else f"{ENV_PREFIX}* in the environment"
         lines = [f"  {'.'.join(map(str, e['loc'])) or '(top)'}: {e['msg']}" for e in error.errors()]

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that requests in flight may take when the process stops.
 _STOP_SECONDS = 1.0
+#: Bytes of a request's first line: conditions on several dimensions, each of hundreds of characters and written with % signs.
+_LONGEST_LINE = 64 * 1024
 
 
 class Metrics(Protocol):
@@ -200,7 +202,7 @@ class Server:
 
 async def serve(app: web.Application, host: str, port: int) -> Server:
     """Serve `app` on host and port (0: a free one) in the running loop. CannotServe when the address cannot be had."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_SECONDS)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_SECONDS, max_line_size=_LONGEST_LINE)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

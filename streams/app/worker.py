@@ -89,14 +89,14 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     reader = TableReader(redis, settings)
-    beside = [
-        asyncio.create_task(KpiMetrics(settings, reader, registry).run(), name="KPIs of /metrics"),
-        asyncio.create_task(owners.ends.run(), name="ends of the log"),
-    ]
+    kpis = KpiMetrics(settings, reader, registry)
+    beside: list[asyncio.Task[None]] = []
     pages = None
     try:
         await producer.start()
         pages = await serve_pages(settings, reader, redis, registry, owners)
+        beside.append(asyncio.create_task(kpis.run(), name="KPIs of /metrics"))
+        beside.append(asyncio.create_task(owners.ends.run(), name="ends of the log"))
         app.finalize()
         await app.start()
         log.info("streams worker started; pages on http://%s:%d", settings.streams.http_host, pages.port)

@@ -105,6 +105,32 @@ def test_a_wrong_environment_variable_is_named_by_its_key(monkeypatch: pytest.Mo
         load()
 
 
+def test_a_variable_of_no_section_is_refused_with_what_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMPAIGNWATCH_MONY__RATES", "{}")
+    with pytest.raises(ConfigError, match=r"CAMPAIGNWATCH_MONY__RATES in the environment: .* did you mean CAMPAIGNWATCH_MONEY__"):
+        load()
+
+
+def test_a_variable_of_somebody_elses_is_none_of_our_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMPAIGNWATCH_VERSION", "0.1.0")
+    assert load().log_level == "INFO"
+
+
+def test_a_structured_variable_that_is_no_json_is_named_and_no_secret_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMPAIGNWATCH_REDIS__URL", "redis://:hidden@127.0.0.1:6379/0")
+    monkeypatch.setenv("CAMPAIGNWATCH_MONEY__RATES", "{EUR: 1}")
+    with pytest.raises(ConfigError, match=r"CAMPAIGNWATCH_MONEY__RATES \(.*\): not JSON") as refused:
+        load()
+    assert "hidden" not in str(refused.value)
+    assert "REDIS" not in str(refused.value)
+
+
+def test_the_reporting_currency_has_no_rate_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="USD is the reporting currency"):
+        load(write(tmp_path, 'money: {rates: {USD: "2"}}'))
+    assert load(write(tmp_path, 'money: {rates: {USD: "1.0"}}')).money.rates == {"USD": Decimal("1.0")}
+
+
 def test_a_platform_can_take_its_spend_from_reports(tmp_path: Path) -> None:
     settings = load(write(tmp_path, "money: {spend_sources: {meta: reports}}"))
     assert settings.money.spend_sources == {"meta": SpendSource.REPORTS}
