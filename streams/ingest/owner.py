@@ -172,25 +172,46 @@ class PartitionOwner:
                 limit = _PENDING_FLUSHES * self._settings.streams.flush_events
                 await self._changed.wait_for(lambda: len(self._pending) < limit or self._released)
                 return
-        await self._kafka.seek_back(expected)
+        await self._seek_back(expected)
+
+    async def _seek_back(self, offset: int) -> None:
+        """Read the partition again from `offset`: tries until it is done or the partition is gone. Raises nothing into the agent."""
+        delay = _FIRST_RETRY
+        while not self._released:
+            try:
+                await self._kafka.seek_back(offset)
+                return
+            except Exception as error:
+                log.warning("%s: could not go back to offset %d (%r); next try in %.1f s", self._store.keys.tag, offset, error, delay)
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, _LAST_RETRY)
 
     # Flushing.
 
     async def _run(self) -> None:
-        streams = self._settings.streams
         while not self._released:
-            async with self._changed:
+            try:
+                await self._turn()
+            except Exception:
+                # An owner that ended would leave its partition to nobody.
+                log.exception("%s: failed beside a flush; going on", self._store.keys.tag)
+                await asyncio.sleep(_LAST_RETRY)
+
+    async def _turn(self) -> None:
+        """Wait for records and flush them, or for long enough to say that there are none."""
+        streams = self._settings.streams
+        async with self._changed:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(streams.idle_timeout / 4):
+                    await self._changed.wait_for(lambda: self._pending or self._released)
+            if self._pending:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(streams.idle_timeout / 4):
-                        await self._changed.wait_for(lambda: self._pending or self._released)
-                if self._pending:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(streams.flush_interval):
-                            await self._changed.wait_for(lambda: len(self._pending) >= streams.flush_events or self._released)
-            if self._pending and not self._released:
-                await self._flush_pending()
-            elif not self._released:
-                await self._note_idle()
+                    async with asyncio.timeout(streams.flush_interval):
+                        await self._changed.wait_for(lambda: len(self._pending) >= streams.flush_events or self._released)
+        if self._pending and not self._released:
+            await self._flush_pending()
+        elif not self._released:
+            await self._note_idle()
 
     async def _flush_pending(self) -> None:
         batch = self._pending[: self._flush_events]
@@ -272,7 +293,7 @@ class PartitionOwner:
         async with self._changed:
             await self._until_done("claim the partition again", self._load_again)
             self._changed.notify_all()
-        await self._kafka.seek_back(self.next_offset)
+        await self._seek_back(self.next_offset)
 
     async def _until_done(self, what: str, attempt: Callable[[], Awaitable[None]]) -> None:
         """Repeat what needs Redis or Kafka until it succeeds: nothing may be lost because one of them is away."""

@@ -37,15 +37,23 @@ class FakeLog:
 
     records: Sequence[LogRecord]
     position: int = 0
+    #: How often something fails that should not.
+    failures: int = 0
     quarantined: list[tuple[int, str]] = field(default_factory=list)
 
     async def earliest(self) -> int:
         return 0
 
     async def seek_back(self, offset: int) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise TimeoutError("no answer to a seek")
         self.position = offset
 
     def at_end(self, next_offset: int) -> bool:
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("between two assignments")
         return next_offset >= len(self.records)
 
     async def quarantine(self, refused: Sequence[tuple[Any, Refusal]]) -> None:
@@ -65,7 +73,9 @@ def click(number: int, campaign: str, now: int) -> dict[str, Any]:
 async def owning(redis_url: str, kafka: FakeLog) -> AsyncIterator[Callable[[], Any]]:
     """An owner that is fed from the log; gives a function that reads its ledger."""
     settings = Settings(
-        kafka=Kafka(topic_prefix="t", session_timeout=2.0), redis=RedisSettings(url=redis_url), streams=Streams(flush_interval=0.01)
+        kafka=Kafka(topic_prefix="t", session_timeout=2.0),
+        redis=RedisSettings(url=redis_url),
+        streams=Streams(flush_interval=0.01, idle_timeout=2.0),
     )
     redis = Redis.from_url(redis_url)
     store = PartitionStore(redis, PartitionKeys(settings.redis.namespace, "t.clicks", 0), settings.all_cubes)
@@ -131,6 +141,21 @@ async def test_a_batch_that_comes_while_redis_is_read_again_is_not_taken_for_the
         kafka.records = whole[:41]
         (entry,) = await until(ledger, lambda found: bool(found) and found[0].applied_offset == 119)
     assert (entry.start_offset, entry.read, entry.applied) == (0, 120, 120)
+
+
+async def test_a_partition_is_read_on_whatever_its_consumer_says(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owner, "_LAST_RETRY", 0.2)
+    whole = log_of(*["good"] * 300)
+    kafka = FakeLog(whole[:100])
+    async with owning(redis_url, kafka) as ledger, Redis.from_url(redis_url) as redis:
+        await until(ledger, partial(has_read, 100))
+        kafka.failures = 1
+        await until(lambda: kafka.failures, lambda left: not left)
+        kafka.failures = 3
+        await redis.flushall()
+        kafka.records = whole
+        (entry,) = await until(ledger, lambda found: bool(found) and found[0].applied_offset == 299)
+    assert (entry.read, kafka.failures) == (300, 0)
 
 
 async def test_a_gap_in_the_log_itself_is_read_over(redis_url: str) -> None:
