@@ -170,8 +170,10 @@ class Ledger:
 
 
 def ledger(url: str) -> Ledger:
-    """The ledger as the worker at `url` shows it; any worker shows all partitions."""
+    """The ledger as the worker at `url` shows it; any worker shows all partitions. ConnectionError while Redis is away, or just back."""
     status, content = get(f"{url}/api/ledger")
+    if status == 503:
+        raise ConnectionError(content["error"])
     assert status == 200, content
     return Ledger(tuple(content["partitions"]))
 
