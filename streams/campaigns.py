@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -19,14 +19,12 @@ import yaml
 
 from streams.config import Money, Settings, Topic, load
 from streams.errors import UserError
-from streams.events.models import Budget, Campaign, Record, Targets
+from streams.events.models import Campaign, unknown_fields
 from streams.events.parsing import Deletion, parse, registered
 from streams.events.refusal import Refusal
 from streams.options import ConfigOption
 from streams.preflight import check_kafka
 from streams.producing import Sender
-
-_NESTED: dict[str, type[Record]] = {"budget": Budget, "targets": Targets}
 
 
 class RegistryError(UserError):
@@ -90,8 +88,8 @@ def read_changes(path: Path, money: Money) -> list[Change]:
         if not isinstance(entry, dict):
             problems.append(f"{where}: expected fields such as campaign_id and name")
             continue
-        unknown = [f"{where}: {field}: there is no such field" for field in _unknown(entry, Campaign)]
-        problems += unknown
+        # A producer's extra fields are ignored; in a file kept by hand they are slips.
+        problems += [f"{where}: {holder}{field}: there is no such field" for holder, field, _ in unknown_fields(entry, Campaign)]
         try:
             change = _checked(entry, money)
         except Refusal as refusal:
@@ -140,15 +138,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, date):
         return value.isoformat()
     return value.decode("latin-1") if isinstance(value, bytes) else value
-
-
-def _unknown(entry: dict[str, Any], model: type[Record], prefix: str = "") -> Iterator[str]:
-    """Names of fields that the model does not have. A producer's extra fields are ignored; in a file kept by hand they are slips."""
-    for name, value in entry.items():
-        if name not in model.model_fields:
-            yield f"{prefix}{name}"
-        elif name in _NESTED and not prefix and isinstance(value, dict):
-            yield from _unknown(value, _NESTED[name], f"{name}.")
 
 
 class _Literal(yaml.SafeLoader):

@@ -6,10 +6,10 @@ model null and "" are the same as an absent field, and unknown fields are ignore
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -252,3 +252,16 @@ MODELS: dict[Topic, type[Event] | type[Campaign]] = {
 
 #: Personal data: never shown in messages, logs or tables.
 PERSONAL_FIELDS = ("user_id", "ip", "user_agent")
+
+
+def unknown_fields(content: Mapping[str, Any], model: type[Record], holder: str = "") -> Iterator[tuple[str, str, list[str]]]:
+    """Fields that the model does not have: in which part they stand, their name, and fields of that part that are not given."""
+    absent = [name for name in model.model_fields if content.get(name) in (None, "")]
+    for name, value in content.items():
+        field = model.model_fields.get(name)
+        if field is None:
+            yield holder, name, absent
+            continue
+        for inner in get_args(field.annotation):
+            if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, Record):
+                yield from unknown_fields(value, inner, f"{name}.")

@@ -17,14 +17,14 @@ from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, get_args
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
 from streams.config import INPUT_TOPICS, Settings, Topic, load
 from streams.errors import UserError
 from streams.events.json_text import MAX_BYTES, Number, read_object
-from streams.events.models import FUTURE_MS, MODELS, Event, Record, Spend
+from streams.events.models import FUTURE_MS, MODELS, Event, Spend, unknown_fields
 from streams.events.parsing import described, parse
 from streams.events.refusal import Reason, Refusal
 from streams.events.times import to_epoch_ms
@@ -270,7 +270,7 @@ class Checker:
         return read_object(found.value)
 
     def _unknown_fields(self, content: Mapping[str, Any], line: int) -> Iterator[Problem]:
-        for holder, name, absent in _strangers(content, MODELS[self.topic]):
+        for holder, name, absent in unknown_fields(content, MODELS[self.topic]):
             shown = (holder + name)[:_LONGEST_NAME]
             first = shown not in self.unknown and len(self.unknown) < _MOST_NAMES
             if first or shown in self.unknown:
@@ -320,19 +320,6 @@ class Checker:
         else:
             horizon = _length(int(self._settings.streams.dedupe_horizon * 1_000))
             yield "duplicate", f"event_id is that of line {before[0]}; sent with the same key within {horizon}, only the first counts"
-
-
-def _strangers(content: Mapping[str, Any], model: type[Record], holder: str = "") -> Iterator[tuple[str, str, list[str]]]:
-    """Fields that the model does not have: in which part they stand, their name, and fields of that part that are not given."""
-    absent = [name for name in model.model_fields if content.get(name) in (None, "")]
-    for name, value in content.items():
-        field = model.model_fields.get(name)
-        if field is None:
-            yield holder, name, absent
-            continue
-        for inner in get_args(field.annotation):
-            if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, Record):
-                yield from _strangers(value, inner, f"{name}.")
 
 
 def _as_ours(name: str) -> str:
