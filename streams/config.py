@@ -135,6 +135,8 @@ class Streams(_Section):
     """Seconds between record times within which a repeated event_id is a duplicate (the bound included)."""
     lateness: Annotated[float, Field(ge=0)] = 5.0
     """Seconds that the watermark stays behind the newest event, for events that overtake each other."""
+    dedupe_ids: Annotated[int, Field(ge=1_000)] = 50_000_000
+    """Event ids that a worker keeps in memory to find duplicates (40 to 80 bytes each); above it the oldest are forgotten, said aloud."""
     idle_timeout: Seconds = 15.0
     """Seconds without records after which a partition that is read to its end no longer holds the watermark."""
     stuck_after: Seconds = 60.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from streams.api.times import write_time
+from streams.ingest.continuity import Note
 from streams.tables.windows import PartitionLedger
 
 
@@ -24,7 +25,14 @@ def ledger_content(entries: list[PartitionLedger]) -> dict[str, Any]:
                 "quarantined": entry.quarantined,
                 "watermark": None if entry.watermark is None else write_time(entry.watermark),
                 "record_time": None if entry.record_time is None else write_time(entry.record_time),
+                "retired": entry.retired,
+                "breaks": [_break(kind, Note.unpack(note)) for kind, note in sorted(entry.notes.items())],
             }
             for entry in entries
         ]
     }
+
+
+def _break(kind: str, note: Note) -> dict[str, Any]:
+    """What broke the continuity of log and tables."""
+    return {"kind": kind, "times": note.times, "records": note.records, "at": write_time(note.at), "detail": note.detail}

@@ -1,4 +1,4 @@
-"""Where the log ends, asked of the broker apart from the fetcher.
+"""Where the log ends and which topics it has, asked of the broker apart from the fetcher.
 
 A consumer that silently fetches nothing any more would also never hear of new records, and look idle. Asking the broker itself tells a
 worker that stands still from one that has nothing to do.
@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from faust.types import TP
+
+from streams.transport.topic_metadata import TopicMetadata, topic_metadata
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ class LogEnds:
         #: When the broker last answered, epoch s.
         self.answered_at = 0.0
         self._ends: dict[TP, int] = {}
+        #: The topics of the wanted partitions, as the broker last had them.
+        self.topics: dict[str, TopicMetadata] = {}
 
     def of(self, tp: TP) -> int:
         """The end as of the last answer, 0 before any. A broker may name one that is a batch too low, none names one too high."""
@@ -53,6 +57,7 @@ class LogEnds:
                 found = await consumer.end_offsets(partitions) if partitions else {}
                 if partitions or await consumer.topics():
                     self.answered_at = self._clock()
+                self.topics = await topic_metadata(consumer._client, {tp.topic for tp in partitions}) if partitions else {}
                 self._ends = {TP(tp.topic, tp.partition): end for tp, end in found.items()}
                 await asyncio.sleep(_EVERY)
         finally:

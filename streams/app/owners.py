@@ -16,11 +16,12 @@ from redis.asyncio import Redis
 from streams.app.ends import LogEnds
 from streams.config import INPUT_TOPICS, Settings, Topic
 from streams.events.refusal import Refusal
+from streams.ingest.claiming import Share
+from streams.ingest.continuity import LogState
 from streams.ingest.owner import KafkaFailure, PartitionOwner
 from streams.metrics.ingest import IngestMetrics
 from streams.quarantine.record import quarantine_record
-from streams.tables.keys import PartitionKeys
-from streams.tables.store import PartitionStore
+from streams.tables.generations import PartitionTables
 from streams.transport import Batch, Consumer
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class AssignedPartitions:
         self.metrics = metrics
         self._clock = clock
         self._owners: dict[TP, PartitionOwner] = {}
+        self._left: dict[TP, int] = {}
         self.ends = LogEnds(settings.kafka.bootstrap_servers, lambda: self._owners, clock=clock)
         self._topics = {settings.topic(topic): topic for topic in INPUT_TOPICS}
         #: Set by the app once Faust has made its consumer.
@@ -48,13 +50,18 @@ class AssignedPartitions:
     def __len__(self) -> int:
         return len(self._owners)
 
-    async def acquire(self, earliest: Mapping[TP, int]) -> Mapping[TP, int]:
+    def all(self) -> list[PartitionOwner]:
+        """The owners of all assigned partitions."""
+        return list(self._owners.values())
+
+    async def acquire(self, logs: Mapping[TP, LogState]) -> Mapping[TP, int]:
         """Claim the partitions and load their state, all at once."""
         self._waits_since = None
-        wanted = [tp for tp in earliest if tp.topic in self._topics]
+        self._left.clear()
+        wanted = [tp for tp in logs if tp.topic in self._topics]
         fresh = {tp: self._new_owner(tp) for tp in wanted if tp not in self._owners}
         self._owners |= fresh
-        started = await asyncio.gather(*(owner.start(earliest[tp]) for tp, owner in fresh.items()), return_exceptions=True)
+        started = await asyncio.gather(*(owner.start(logs[tp]) for tp, owner in fresh.items()), return_exceptions=True)
         for tp, outcome in zip(fresh, started, strict=True):
             if isinstance(outcome, BaseException):
                 log.warning("%s:%d was taken away while it was being claimed (%r)", tp.topic, tp.partition, outcome)
@@ -62,8 +69,9 @@ class AssignedPartitions:
 
     async def release(self, partitions: Iterable[TP], *, finish: bool = False) -> None:
         """Let go of the partitions."""
-        gone = [self._owners.pop(tp) for tp in (TP(tp.topic, tp.partition) for tp in partitions) if tp in self._owners]
-        await asyncio.gather(*(owner.release(finish=finish) for owner in gone))
+        gone = {tp: self._owners.pop(tp) for tp in (TP(tp.topic, tp.partition) for tp in partitions) if tp in self._owners}
+        await asyncio.gather(*(owner.release(finish=finish) for owner in gone.values()))
+        self._left |= {tp: owner.next_offset for tp, owner in gone.items()}
 
     async def revoke(self, partitions: Iterable[TP]) -> None:
         """Let go of the partitions, since Kafka is about to assign all anew."""
@@ -75,8 +83,8 @@ class AssignedPartitions:
         await self.release(list(self._owners), finish=True)
 
     def applied(self) -> Mapping[TP, int]:
-        """Offset after the last applied record, per partition."""
-        return {tp: owner.next_offset for tp, owner in self._owners.items()}
+        """Offset after the last applied record, per partition; also of those just let go, for the last commit."""
+        return self._left | {tp: owner.next_offset for tp, owner in self._owners.items()}
 
     async def take(self, batch: Batch) -> None:
         """Hand a fetched batch to its owner. Batches of partitions not owned are dropped: their owner reads them again."""
@@ -132,22 +140,23 @@ class AssignedPartitions:
         ]
 
     def _new_owner(self, tp: TP) -> PartitionOwner:
-        keys = PartitionKeys(self._settings.redis.namespace, tp.topic, tp.partition)
-        store = PartitionStore(self._redis, keys, self._settings.all_cubes)
+        streams = self._settings.streams
         return PartitionOwner(
             self._topics[tp.topic],
             self._settings,
-            store,
+            PartitionTables(self._redis, self._settings, tp.topic, tp.partition),
             _PartitionLog(self, tp),
             self.metrics,
             clock=self._clock,
-            open_cells=lambda: self._open_cells_of(tp),
+            share=Share(
+                cells=lambda: self._share_of(tp, streams.open_cells, lambda owner: owner.cells),
+                ids=lambda: self._share_of(tp, streams.dedupe_ids, lambda owner: owner.ids),
+            ),
         )
 
-    def _open_cells_of(self, tp: TP) -> int:
-        """Table cells that a partition may hold: what the others leave of the worker's, but at least an equal share."""
-        total = self._settings.streams.open_cells
-        others = sum(owner.cells for other, owner in self._owners.items() if other != tp)
+    def _share_of(self, tp: TP, total: int, held: Callable[[PartitionOwner], int]) -> int:
+        """What a partition may hold: what the others leave of the worker's total, but at least an equal share."""
+        others = sum(held(owner) for other, owner in self._owners.items() if other != tp)
         return max(total // max(1, len(self._owners)), total - others)
 
     async def quarantine(self, refused: Sequence[tuple[Any, Refusal]]) -> None:
@@ -174,11 +183,14 @@ class _PartitionLog:
         assert self._partitions.consumer is not None
         return self._partitions.consumer()
 
-    async def earliest(self) -> int:
+    async def state(self) -> LogState:
         try:
-            return await self._consumer().earliest(self._tp)
+            return await self._consumer().log_state(self._tp)
         except KafkaError as error:
             raise KafkaFailure(f"{self._tp.topic}:{self._tp.partition}: {error}") from error
+
+    def committed(self) -> int:
+        return self._consumer().committed(self._tp)
 
     async def seek_back(self, offset: int) -> None:
         await self._consumer().seek_back(self._tp, offset)

@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 
 from streams.app.owners import AssignedPartitions
 from streams.app.pages import serve_pages
+from streams.app.upkeep import Upkeep
 from streams.config import INPUT_TOPICS, Settings
 from streams.metrics.ingest import IngestMetrics
 from streams.metrics.kpis import KpiMetrics
@@ -96,6 +97,7 @@ async def run(settings: Settings) -> None:
         await producer.start()
         pages = await serve_pages(settings, reader, redis, registry, owners)
         beside.append(asyncio.create_task(kpis.run(), name="KPIs of /metrics"))
+        beside.append(asyncio.create_task(Upkeep(settings, redis, owners).run(), name="upkeep"))
         beside.append(asyncio.create_task(owners.ends.run(), name="ends of the log"))
         app.finalize()
         await app.start()

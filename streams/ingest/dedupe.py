@@ -36,36 +36,43 @@ class Seen:
         #: Buckets that are stored and not deleted yet.
         self._buckets: set[int] = set()
         self._pruned_at = 0
+        #: Record time from which on every id is held, ms; 0 while none was forgotten.
+        self._complete_from = 0
 
     def __len__(self) -> int:
         return len(self._table)
 
     def load(self, stored: Digests) -> None:
-        """Take in stored rows of (hi, lo, record time), in the order in which they were applied."""
+        """Take in stored rows of (hi, lo, record time): of an id that was applied more than once the newest time counts."""
         if not len(stored):
             return
-        # Of an id applied more than once the newest time counts.
         newest = stored[np.argsort(stored[:, 2], kind="stable")][::-1]
-        _, first = np.unique(newest[:, :2], axis=0, return_index=True)
-        unique = newest[first]
-        self._table.put(unique[:, 0].copy(), unique[:, 1].copy(), unique[:, 2].astype(np.int64))
+        hi, lo, times = newest[:, 0].copy(), newest[:, 1].copy(), newest[:, 2].astype(np.int64)
+        first, _, _ = _distinct(hi, lo)
+        hi, lo, times = hi[first], lo[first], times[first]
+        known, last = self._table.get(hi, lo)
+        self._table.put(hi, lo, np.where(known, np.maximum(last, times), times))
         self._buckets.update(np.unique(stored[:, 2] // np.uint64(self.bucket)).tolist())
 
-    def admit(self, ids: Sequence[str], times: Ints) -> tuple[NDArray[np.bool_], Digests]:
-        """Which events, in offset order, are the first of their id within the horizon; and the rows (hi, lo, time) to store for them."""
+    def admit(self, ids: Sequence[str], times: Ints, newest: int = 0) -> tuple[NDArray[np.bool_], Digests]:
+        """Which events, in offset order, are the first of their id within the horizon; and the rows (hi, lo, time) to store for them.
+
+        `newest` is the newest record time before them. Record times may go back by as much as a bucket is long; what was applied longer ago
+        does not count, whether it happens to be held still or not, so that a restart changes nothing.
+        """
         pairs = digests(ids)
         hi, lo = pairs[:, 0].copy(), pairs[:, 1].copy()
-        _, first, inverse, count = np.unique(pairs, axis=0, return_index=True, return_inverse=True, return_counts=True)
-        inverse = inverse.reshape(-1)
+        first, inverse, count = _distinct(hi, lo)
         known, last = self._table.get(hi[first], lo[first])
+        oldest = np.maximum(np.maximum.accumulate(times), newest) - self.horizon - self.bucket
         known_of, last_of = known[inverse], last[inverse]
-        admitted = ~known_of | (np.abs(times - last_of) > self.horizon)
+        admitted = ~known_of | (last_of < oldest) | (np.abs(times - last_of) > self.horizon)
         for repeated in np.flatnonzero(count > 1):
             previous = int(last[repeated]) if known[repeated] else None
             for i in np.flatnonzero(inverse == repeated):
-                admitted[i] = previous is None or abs(int(times[i]) - previous) > self.horizon
+                admitted[i] = previous is None or previous < oldest[i] or abs(int(times[i]) - previous) > self.horizon
                 if admitted[i]:
-                    previous = int(times[i])
+                    previous = max(int(times[i]), previous or 0)
         rows = np.column_stack((hi[admitted], lo[admitted], times[admitted].astype(np.uint64)))
         self.load(rows)
         return admitted, rows
@@ -81,6 +88,29 @@ class Seen:
         self._buckets -= gone
         return sorted(gone)
 
+    def forget(self, limit: int) -> int:
+        """Hold at most `limit` ids: the oldest go, a tenth more than they must, so that it is not done for every batch. How many went."""
+        if len(self._table) <= limit:
+            return 0
+        times = self._table.items()[2]
+        at_least = int(np.partition(times, len(times) - max(1, limit * 9 // 10))[len(times) - max(1, limit * 9 // 10)]) + 1
+        self._complete_from = max(self._complete_from, at_least)
+        return self._table.retain(at_least)
+
+    def known_for(self, record_time: int) -> int:
+        """For how long repeats are found when records of `record_time` were read, ms: the horizon, unless ids were forgotten."""
+        return max(0, min(self.horizon, record_time - self._complete_from))
+
     def live_buckets(self, record_time: int) -> list[int]:
         """Buckets that may be stored when records of `record_time` were read: those still needed, and those not deleted yet."""
         return list(range((record_time - self.horizon) // self.bucket - _LEFT_OVER, record_time // self.bucket + 1))
+
+
+def _distinct(hi: NDArray[np.uint64], lo: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Where each different pair stands first, which one each pair is, and how often each comes."""
+    _, first, inverse, count = np.unique(hi, return_index=True, return_inverse=True, return_counts=True)
+    if (lo[first][inverse] != lo).any():
+        # Halves that are equal in different digests: nearly never, and slow to tell apart.
+        pairs = np.column_stack((hi, lo))
+        _, first, inverse, count = np.unique(pairs, axis=0, return_index=True, return_inverse=True, return_counts=True)
+    return first, inverse.reshape(-1), count

@@ -150,7 +150,7 @@ class PartitionFlusher:
     async def _add_events(self, columns: Columns, result: Flush) -> None:
         if not len(columns):
             return
-        admitted, rows = self.seen.admit(columns.event_id, columns.record_time)
+        admitted, rows = self.seen.admit(columns.event_id, columns.record_time, self.meta.record_time)
         result.meta.duplicate += int((~admitted).sum())
         result.meta.applied += int(admitted.sum())
         columns = select(columns, admitted)

@@ -17,13 +17,12 @@ from redis.exceptions import RedisError
 
 from streams.config import Settings, Topic
 from streams.events.refusal import Reason, Refusal
-from streams.ingest.dedupe import Seen
+from streams.ingest.claiming import CannotClaim, Claimed, Share, Tables, claim, note
+from streams.ingest.continuity import Break, Finding, LogState
 from streams.ingest.flush import Flush, PartitionFlusher
 from streams.metrics.ingest import IngestMetrics
-from streams.panes.ladder import Ladder
 from streams.tables.meta import Meta
-from streams.tables.opentables import OpenTables
-from streams.tables.store import Fenced, PartitionStore
+from streams.tables.store import Fenced, PartitionStore, Superseded
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +36,11 @@ _MOST_GIVEN_UP = 100
 class Log(Protocol):
     """What an owner needs of Kafka."""
 
-    async def earliest(self) -> int:
-        """The first offset that the log still has."""
+    async def state(self) -> LogState:
+        """What the broker says of the partition."""
+
+    def committed(self) -> int:
+        """The consumer group's offset as last committed from here, -1 before that."""
 
     async def seek_back(self, offset: int) -> None:
         """Read the partition again from `offset`."""
@@ -57,12 +59,13 @@ class PartitionOwner:
         self,
         topic: Topic,
         settings: Settings,
-        store: PartitionStore,
+        tables: Tables,
         kafka: Log,
         metrics: IngestMetrics,
         *,
         clock: Callable[[], float],
-        open_cells: Callable[[], int],
+        share: Share,
+        role: str = "worker",
     ) -> None:
         self.topic = topic
         self.next_offset = -1
@@ -71,19 +74,24 @@ class PartitionOwner:
         #: What the owner cannot do at present because Redis or Kafka is away, in words; None while all goes well.
         self.hindered: str | None = None
         self._settings = settings
-        self._store = store
+        self.tables = tables
+        self._role = role
+        #: The partition as last taken over, its flusher in use since.
+        self._claimed: Claimed | None = None
         self._kafka = kafka
-        self._metrics = metrics.of_partition(store.keys.topic, store.keys.partition)
+        self._metrics = metrics.of_partition(tables.topic, tables.partition)
+        self._name = f"{tables.topic}:{tables.partition}"
         self._clock = clock
-        #: Table cells that this partition may keep in memory: its share of the worker's.
-        self._open_cells = open_cells
-        self._flusher: PartitionFlusher | None = None
+        self._share = share
         self._pending: list[Any] = []
         #: Records of a flush: fewer than the setting while a record is sought that the program fails on.
         self._flush_events = settings.streams.flush_events
         self._unprocessable: dict[int, Refusal] = {}
         self._given_up = 0
         self._expected = -1
+        #: Why the log may not go on where the tables end, and the partition has to be looked at again; None while all is well.
+        self._doubt: str | None = None
+        self._sent_back = False
         self._changed = asyncio.Condition()
         self._released = False
         self._task: asyncio.Task[None] | None = None
@@ -102,12 +110,31 @@ class PartitionOwner:
         """Table cells of 8 bytes held in memory."""
         return self._flusher.tables.cells if self._flusher is not None else 0
 
+    @property
+    def ids(self) -> int:
+        """Event ids held in memory to find duplicates."""
+        return len(self._flusher.seen) if self._flusher is not None else 0
+
+    @property
+    def generation(self) -> int | None:
+        """Which tables the partition is written to; None before they are loaded."""
+        return self._claimed.generation if self._claimed is not None else None
+
+    @property
+    def _flusher(self) -> PartitionFlusher | None:
+        return self._claimed.flusher if self._claimed is not None else None
+
+    @property
+    def _store(self) -> PartitionStore:
+        assert self._claimed is not None
+        return self._claimed.store
+
     # Life.
 
-    async def start(self, earliest: int) -> int:
+    async def start(self, state: LogState) -> int:
         """Claim the partition and load what is needed; returns the offset to read from. Tries until Redis answers or it is released."""
-        await self._until_done("claim the partition", lambda: self._load(earliest))
-        self._task = asyncio.create_task(self._run(), name=f"owner {self._store.keys.topic}:{self._store.keys.partition}")
+        await self._until_done("claim the partition", lambda: self._load(state))
+        self._task = asyncio.create_task(self._run(), name=f"owner {self._name}")
         return self.next_offset
 
     async def release(self, *, finish: bool = False) -> None:
@@ -130,26 +157,41 @@ class PartitionOwner:
         async with self._changed:
             await self._changed.wait_for(lambda: not self._pending or self._released)
 
-    async def _load(self, earliest: int) -> None:
-        streams = self._settings.streams
-        meta = await self._store.claim(earliest, self._now)
-        tables = OpenTables(
-            self._store.keys,
-            Ladder(streams.ladder),
-            self._settings.all_cubes,
-            max_rows=streams.max_rows_per_cube,
-            known=await self._store.known_panes(),
+    async def doubt(self, why: str, *, sent_back: bool = False) -> None:
+        """Have the partition claimed and looked at again before anything more is taken.
+
+        `sent_back`: the broker had nothing at the offset that was asked for and sent the reader to an earlier one.
+        """
+        async with self._changed:
+            self._doubt = self._doubt or why
+            self._sent_back = self._sent_back or sent_back
+            self._changed.notify_all()
+
+    async def register(self) -> None:
+        """Have the partition on the list of those that are read: that list is no part of a flush and can be lost alone."""
+        if self._claimed is not None:
+            await self._claimed.store.register()
+
+    async def _load(self, state: LogState) -> None:
+        reached = (self._claimed.generation, self.next_offset) if self._claimed is not None else None
+        self._claimed = await claim(
+            self.topic,
+            self._settings,
+            self.tables,
+            state,
+            self._now,
+            reached=reached,
+            sent_back=self._sent_back,
+            role=self._role,
         )
-        seen = Seen(int(streams.dedupe_horizon * 1000))
-        if meta.record_time:
-            seen.load(await self._store.seen(seen.live_buckets(meta.record_time)))
-        self._flusher = PartitionFlusher(self.topic, self._settings, self._store, tables, seen, meta)
-        self.next_offset = meta.applied_offset + 1 if meta.applied_offset >= 0 else max(meta.start_offset, earliest)
-        self._expected = self.next_offset
+        for finding in self._claimed.findings:
+            self._metrics.broke(finding.kind, finding.records)
+        self.next_offset = self._expected = self._claimed.flusher.meta.next_offset
+        self._doubt, self._sent_back = None, False
         self._pending.clear()
 
     async def _load_again(self) -> None:
-        await self._load(await self._kafka.earliest())
+        await self._load(await self._kafka.state())
 
     # Taking batches.
 
@@ -159,10 +201,12 @@ class PartitionOwner:
         Records applied or pending already are left out. If the fetch went on from beyond what is expected, batches went missing, in a
         rebalance or because Redis fell back, and the partition is read again.
         """
+        if records and await self._broken_before(records[0].offset, since):
+            return
         async with self._changed:
             # Looked at under the lock: a partition that is being loaded again expects other records than before.
             expected = self._expected
-            if self._released or self._flusher is None or not records or records[-1].offset < expected:
+            if self._released or self._flusher is None or self._doubt or not records or records[-1].offset < expected:
                 return
             if since <= expected:
                 self._pending += [record for record in records if record.offset >= expected]
@@ -174,6 +218,24 @@ class PartitionOwner:
                 return
         await self._seek_back(expected)
 
+    async def _broken_before(self, first: int, since: int) -> bool:
+        """Whether the log does not simply go on at `since`, where a fetch brought `first`. The partition is then looked at again."""
+        if first < since:
+            await self.doubt(f"the broker has nothing at offset {since} and sent the reader back to {first}", sent_back=True)
+            return True
+        # A gap: transactions and compaction leave one, and so does retention that went past.
+        while first > since and self.topic is not Topic.CAMPAIGNS and not self._released:
+            try:
+                gone = (await self._kafka.state()).earliest > max(since, self._expected)
+            except (OSError, TimeoutError, KafkaFailure) as error:
+                log.warning("%s: cannot ask where the log begins (%s)", self._name, error)
+                await asyncio.sleep(_FIRST_RETRY)
+                continue
+            if gone:
+                await self.doubt(f"the log lost what lay between offsets {since} and {first}")
+            return gone
+        return False
+
     async def _seek_back(self, offset: int) -> None:
         """Read the partition again from `offset`: tries until it is done or the partition is gone. Raises nothing into the agent."""
         delay = _FIRST_RETRY
@@ -182,7 +244,7 @@ class PartitionOwner:
                 await self._kafka.seek_back(offset)
                 return
             except Exception as error:
-                log.warning("%s: could not go back to offset %d (%r); next try in %.1f s", self._store.keys.tag, offset, error, delay)
+                log.warning("%s: could not go back to offset %d (%r); next try in %.1f s", self._name, offset, error, delay)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _LAST_RETRY)
 
@@ -194,7 +256,7 @@ class PartitionOwner:
                 await self._turn()
             except Exception:
                 # An owner that ended would leave its partition to nobody.
-                log.exception("%s: failed beside a flush; going on", self._store.keys.tag)
+                log.exception("%s: failed beside a flush; going on", self._name)
                 await asyncio.sleep(_LAST_RETRY)
 
     async def _turn(self) -> None:
@@ -203,12 +265,14 @@ class PartitionOwner:
         async with self._changed:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(streams.idle_timeout / 4):
-                    await self._changed.wait_for(lambda: self._pending or self._released)
+                    await self._changed.wait_for(lambda: self._pending or self._doubt or self._released)
             if self._pending:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(streams.flush_interval):
                         await self._changed.wait_for(lambda: len(self._pending) >= streams.flush_events or self._released)
-        if self._pending and not self._released:
+        if self._doubt and not self._released:
+            await self._recover(self._doubt, self._metrics.doubted, pause=0)
+        elif self._pending and not self._released:
             await self._flush_pending()
         elif not self._released:
             await self._note_idle()
@@ -227,7 +291,7 @@ class PartitionOwner:
             await self._recover(f"Redis could not be read: {error}", self._metrics.retried)
             return
         except Exception as error:
-            log.exception("%s: a flush of %d records failed", self._store.keys.tag, len(batch))
+            log.exception("%s: a flush of %d records failed", self._name, len(batch))
             await self._recover("a flush failed", self._metrics.failed, pause=self._close_in_on(batch, error))
             return
         self._flush_events = min(2 * self._flush_events, self._settings.streams.flush_events)
@@ -256,6 +320,7 @@ class PartitionOwner:
         flusher = self._flusher
         assert flusher is not None
         before = flusher.meta
+        flusher.meta.committed = max(before.committed, self._kafka.committed())
         flush = await flusher.flush(batch, self._now, self._unprocessable)
         refused = [(batch[i], refusal) for i, refusal in flush.refusals]
         if refused:
@@ -264,8 +329,24 @@ class PartitionOwner:
         self.next_offset = flush.meta.applied_offset + 1
         self.progress_at = self._clock()
         self._unprocessable.clear()
+        flusher.tables.forget(self._share.cells())
+        await self._forget_ids(flusher)
         self._metrics.flushed(before, flush, flusher)
-        flusher.tables.forget(self._open_cells())
+
+    async def _forget_ids(self, flusher: PartitionFlusher) -> None:
+        """Keep to the limit on ids. It is said aloud, since a repeat of what was forgotten will be counted."""
+        limit = self._share.ids()
+        if not (gone := flusher.seen.forget(limit)):
+            return
+        kept = flusher.seen.known_for(flusher.meta.record_time) / 1000
+        detail = (
+            f"more than {limit} ids within the dedupe horizon: {gone} of the oldest were forgotten, and repeats are found for "
+            f"{kept:.0f} s only; raise streams.dedupe_ids, add workers, or shorten streams.dedupe_horizon"
+        )
+        finding = Finding(Break.IDS_FORGOTTEN, gone, detail)
+        log.warning("%s: %s", self._name, detail)
+        self._metrics.broke(finding.kind, gone)
+        await self._until_done("note forgotten ids", lambda: note(self._store, [finding], self._now))
 
     async def _note_idle(self) -> None:
         """Say in Redis that the partition was read to its end, so that its watermark does not hold the others."""
@@ -280,13 +361,13 @@ class PartitionOwner:
         except Fenced as error:
             await self._recover(f"fenced: {error}", self._metrics.fenced)
         except (RedisError, OSError, TimeoutError) as error:
-            log.warning("%s: cannot reach Redis: %s", self._store.keys.tag, error)
+            log.warning("%s: cannot reach Redis: %s", self._name, error)
 
     async def _recover(self, why: str, count: Callable[[], None], *, pause: float | None = None) -> None:
         """Start again from what Redis holds. A zombie learns from Kafka meanwhile that it is none of its business any more."""
         count()
         pause = self._settings.kafka.session_timeout / 2 if pause is None else pause
-        log.warning("%s: %s; claiming the partition again in %.1f s if it is still ours", self._store.keys.tag, why, pause)
+        log.warning("%s: %s; claiming the partition again in %.1f s if it is still ours", self._name, why, pause)
         await asyncio.sleep(pause)
         if self._released:
             return
@@ -306,10 +387,10 @@ class PartitionOwner:
             except Fenced:
                 self.hindered = None
                 raise
-            except (RedisError, OSError, TimeoutError, KafkaFailure) as error:
+            except (RedisError, OSError, TimeoutError, KafkaFailure, CannotClaim, Superseded) as error:
                 self._metrics.retried()
                 self.hindered = f"could not {what}: {type(error).__name__}: {error}"
-                log.warning("%s: could not %s (%s: %s); next try in %.1f s", self._store.keys.tag, what, type(error).__name__, error, delay)
+                log.warning("%s: could not %s (%s: %s); next try in %.1f s", self._name, what, type(error).__name__, error, delay)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _LAST_RETRY)
         raise asyncio.CancelledError

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
+    from streams.ingest.continuity import Break
     from streams.ingest.flush import Flush, PartitionFlusher
     from streams.tables.meta import Meta
 
@@ -44,6 +45,24 @@ class IngestMetrics:
         )
         self.pending_events = Gauge("campaignwatch_pending_events", "Records taken but not applied yet", _PARTITION, registry=registry)
         self.dedupe_ids = Gauge("campaignwatch_dedupe_ids", "Event ids held to find duplicates", _PARTITION, registry=registry)
+        self.dedupe_seconds = Gauge(
+            "campaignwatch_dedupe_seconds",
+            "For how long repeats of an event id are found: streams.dedupe_horizon, unless ids had to be forgotten",
+            _PARTITION,
+            registry=registry,
+        )
+        self.breaks = Counter(
+            "campaignwatch_breaks",
+            "Times that log and tables did not continue each other, by kind: see docs/operations.md",
+            ("topic", "kind"),
+            registry=registry,
+        )
+        self.break_records = Counter(
+            "campaignwatch_break_records", "Records that such a break was about", ("topic", "kind"), registry=registry
+        )
+        self.doubts = Counter(
+            "campaignwatch_partition_doubts", "Times that a partition was claimed again to see whether its log goes on", registry=registry
+        )
         self.open_cells = Gauge("campaignwatch_open_cells", "Table cells of 8 bytes held in memory", _PARTITION, registry=registry)
 
     def of_partition(self, topic: str, partition: int) -> PartitionMetrics:
@@ -85,6 +104,7 @@ class PartitionMetrics:
             self._all.folded.labels(cube).inc(folded - self._folded.get(cube, 0))
         self._folded = dict(flusher.tables.folded)
         self._all.dedupe_ids.labels(*self._labels).set(len(flusher.seen))
+        self._all.dedupe_seconds.labels(*self._labels).set(flusher.seen.known_for(after.record_time) / 1000)
         self._all.open_cells.labels(*self._labels).set(flusher.tables.cells)
 
     def retried(self) -> None:
@@ -99,8 +119,18 @@ class PartitionMetrics:
         """A flush raised."""
         self._all.failed.inc()
 
+    def doubted(self) -> None:
+        """A partition is looked at again."""
+        self._all.doubts.inc()
+
+    def broke(self, kind: Break, records: int) -> None:
+        """Log and tables did not continue each other."""
+        self._all.breaks.labels(self._topic, kind.value).inc()
+        self._all.break_records.labels(self._topic, kind.value).inc(records)
+
     def gone(self) -> None:
         """The partition is no longer owned here: its gauges would only mislead."""
-        for gauge in (self._all.lag, self._all.watermark, self._all.pending_events, self._all.dedupe_ids, self._all.open_cells):
+        every = self._all
+        for gauge in (every.lag, every.watermark, every.pending_events, every.dedupe_ids, every.dedupe_seconds, every.open_cells):
             with contextlib.suppress(KeyError):
                 gauge.remove(*self._labels)

@@ -10,6 +10,10 @@
 | `seen:BUCKET` | string | appended digests of applied event ids with their record times |
 | `reports:DAY` | hash | spend reports that end on that day, by identity |
 | `registry` | hash | campaign_id -> campaign (the campaigns topic only) |
+| `notes` | hash | what broke the continuity of log and tables, by kind (continuity.py) |
+
+The tables can be built anew from the log beside the ones in use (generations.py): those of generation 1, 2, ... have `NAMESPACE~1`,
+`NAMESPACE~2`, ... where the first ones have `NAMESPACE`.
 """
 
 from __future__ import annotations
@@ -75,6 +79,10 @@ class PartitionKeys:
     def reports(self, day: int) -> str:
         """Spend reports that end on a UTC day, counted from the epoch."""
         return f"{self.tag}reports:{day}"
+
+    def notes(self) -> str:
+        """What broke the continuity of log and tables."""
+        return self.tag + "notes"
 
     def registry(self) -> str:
         """Campaigns of the registry."""

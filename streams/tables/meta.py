@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+#: Form in which this version writes tables. A partition whose meta hash names none was written in form 1.
+FORMAT = 2
+#: The oldest form that this version can go on from. What is older is counted anew from the log.
+OLDEST_READABLE = 1
+
 
 @dataclass(slots=True)
 class Meta:
@@ -28,11 +33,25 @@ class Meta:
     #: Wall clock of the last flush, and of the last look that found the partition read to its end.
     applied_at: int = 0
     caught_up_at: int = 0
+    #: Form of the tables, see FORMAT.
+    format: int = 1
+    #: The consumer group's committed offset as last seen: one that moved otherwise was moved by somebody else.
+    committed: int = -1
+    #: Whether the topic has no such partition any more: then it holds nobody's watermark.
+    retired: int = 0
+    #: The broker's id of the topic that was read, "" where it tells none.
+    topic_id: str = ""
+
+    @property
+    def next_offset(self) -> int:
+        """Where to read on; -1 before the first claim."""
+        return self.applied_offset + 1 if self.applied_offset >= 0 else self.start_offset
 
     @classmethod
     def parse(cls, stored: Mapping[bytes, bytes]) -> Meta:
         """From the hash as Redis returns it; what is missing is at its default."""
-        return cls(**{f.name: int(stored[f.name.encode()]) for f in fields(cls) if f.name.encode() in stored})
+        found = {f.name: stored[f.name.encode()].decode() for f in fields(cls) if f.name.encode() in stored}
+        return cls(**{name: value if name == "topic_id" else int(value) for name, value in found.items()})  # type: ignore[arg-type]
 
     def flat(self) -> list[str | int]:
         """Field, value, field, value ... for HSET."""

@@ -20,6 +20,7 @@ from streams.kpis.measures import APPROXIMATE, is_exact, stored_parts, with_deri
 from streams.kpis.sketches import SPARSE_LIMIT, distinct, quantiles
 from streams.panes.ladder import DAY_MS, Ladder, Level
 from streams.tables import chunks
+from streams.tables.generations import generation_in_use, tables_namespace
 from streams.tables.keys import PartitionKeys, partitions_key
 from streams.tables.meta import Meta
 from streams.tables.opentables import PaneId, unpack_rows
@@ -132,6 +133,11 @@ class TableReader:
     async def ledger(self) -> list[PartitionLedger]:
         """One entry per known topic-partition, sorted by topic and partition."""
         streams = self._settings.streams
+        metas = await self._metas()
+        pipe = self._redis.pipeline(transaction=False)
+        for keys in metas:
+            pipe.hgetall(keys.notes())
+        notes = await pipe.execute()
         return [
             PartitionLedger(
                 keys.topic,
@@ -145,8 +151,10 @@ class TableReader:
                 meta.quarantined,
                 meta.watermark(int(streams.lateness * 1000), int(streams.idle_timeout * 1000)),
                 meta.record_time or None,
+                {kind.decode(): note for kind, note in found.items()},
+                bool(meta.retired),
             )
-            for keys, meta in (await self._metas()).items()
+            for (keys, meta), found in zip(metas.items(), notes, strict=True)
         ]
 
     async def watermark(self) -> int | None:
@@ -168,7 +176,8 @@ class TableReader:
     # Partitions.
 
     async def _metas(self) -> dict[PartitionKeys, Meta]:
-        namespace, prefix = self._settings.redis.namespace, self._settings.kafka.topic_prefix + "."
+        generation = await generation_in_use(self._redis, self._settings.redis.namespace)
+        namespace, prefix = tables_namespace(self._settings.redis.namespace, generation), self._settings.kafka.topic_prefix + "."
         known = []
         for member in await self._redis.smembers(partitions_key(namespace)):
             topic, _, partition = member.decode().rpartition(":")
@@ -188,7 +197,7 @@ class TableReader:
         marks = [
             meta.watermark(int(streams.lateness * 1000), int(streams.idle_timeout * 1000))
             for keys, meta in metas.items()
-            if keys.topic in self._event_topics
+            if keys.topic in self._event_topics and not meta.retired
         ]
         return None if not marks or None in marks else min(m for m in marks if m is not None)
 

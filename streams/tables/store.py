@@ -5,9 +5,8 @@ The only room beside reader.py that talks to Redis.
 
 from __future__ import annotations
 
-import itertools
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from redis.asyncio import Redis
 
 from streams.tables.keys import KINDS, PartitionKeys, partitions_key
-from streams.tables.meta import Meta
+from streams.tables.meta import FORMAT, Meta
 from streams.tables.opentables import Command, OpenTables, PaneId
 
 _SCRIPTS = {name: resources.files(__package__).joinpath(f"{name}.lua").read_text() for name in ("apply", "claim")}
@@ -24,6 +23,10 @@ _SCRIPTS = {name: resources.files(__package__).joinpath(f"{name}.lua").read_text
 
 class Fenced(Exception):
     """Redis does not hold what this owner believes in: another worker owns the partition, or Redis came back with an older state."""
+
+
+class Superseded(Exception):
+    """These tables are no longer in use: others were built in their place."""
 
 
 class PartitionStore:
@@ -37,14 +40,36 @@ class PartitionStore:
         self._apply = redis.register_script(_SCRIPTS["apply"])
         self._claim = redis.register_script(_SCRIPTS["claim"])
 
-    async def claim(self, start_offset: int, now: int) -> Meta:
-        """Become the partition's writer; whoever was it before is fenced from now on."""
-        self._writer = secrets.token_hex(8)
+    async def claim(self, start_offset: int, now: int, *, role: str = "worker") -> Meta:
+        """Become the partition's writer; whoever was it before is fenced from now on. Raises Superseded.
+
+        `role` begins the writer's name: who looks into Redis sees what wrote last.
+        """
+        self._writer = f"{role}:{secrets.token_hex(8)}"
+        await self.register()
+        flat = await self._claim(keys=[self.keys.meta()], args=[self._writer, start_offset, now, FORMAT])
+        if flat is None:
+            raise Superseded(f"{self.keys.tag} is no longer in use")
+        return Meta.parse(dict(zip(flat[::2], flat[1::2], strict=True)))
+
+    async def register(self) -> None:
+        """Have the partition on the list of those that are read; safe to repeat."""
         await self._redis.sadd(partitions_key(self.keys.namespace), f"{self.keys.topic}:{self.keys.partition}")
-        flat = await self._claim(keys=[self.keys.meta()], args=[self._writer, start_offset, now])
-        return Meta.parse(
-            dict(itertools.batched(flat, 2)) if hasattr(itertools, "batched") else dict(zip(flat[::2], flat[1::2], strict=True))
-        )
+
+    async def notes(self) -> dict[str, bytes]:
+        """What broke the continuity of log and tables so far: kind -> packed note."""
+        found = await self._redis.hgetall(self.keys.notes())
+        return {kind.decode(): note for kind, note in found.items()}
+
+    async def put_notes(self, notes: Mapping[str, bytes]) -> None:
+        """Store notes beside those of other kinds."""
+        await self._redis.hset(self.keys.notes(), mapping=dict(notes))
+
+    async def clear(self) -> None:
+        """Delete everything of the partition. Only for tables that this version cannot read, before a claim."""
+        escaped = "".join(f"[{c}]" if c in "*?[]\\" else c for c in self.keys.tag)
+        async for key in self._redis.scan_iter(match=f"{escaped}*", count=1_000):
+            await self._redis.unlink(key)
 
     async def known_panes(self) -> list[PaneId]:
         """Every pane that is stored."""
@@ -69,10 +94,12 @@ class PartitionStore:
             fields: Mapping[bytes, bytes] = next(answers)
             tables.load_pane(pane, fields, {key: next(answers) or b"" for key in sketches})
 
-    async def seen(self, buckets: Iterable[int]) -> np.ndarray[Any, np.dtype[np.uint64]]:
-        """Stored digests of applied event ids: rows of (hi, lo, record time)."""
-        stored = await self._redis.mget([self.keys.seen(bucket) for bucket in buckets])
-        return np.frombuffer(b"".join(s for s in stored if s), np.uint64).reshape(-1, 3)
+    async def seen(self, buckets: Iterable[int]) -> AsyncIterator[np.ndarray[Any, np.dtype[np.uint64]]]:
+        """Stored digests of applied event ids, bucket by bucket so that not all are held twice: rows of (hi, lo, record time)."""
+        for bucket in buckets:
+            stored = await self._redis.get(self.keys.seen(bucket))
+            if stored:
+                yield np.frombuffer(stored, np.uint64).reshape(-1, 3)
 
     async def reports(self, identities: Mapping[int, Sequence[bytes]]) -> dict[bytes, bytes]:
         """Stored spend reports, asked for by day and identity."""

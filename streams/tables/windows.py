@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +72,10 @@ class PartitionLedger:
     watermark: int | None
     #: Newest record time applied; None before the first record.
     record_time: int | None
+    #: What broke the continuity of log and tables: kind -> note (see streams/ingest/continuity.py), as stored.
+    notes: Mapping[str, bytes] = field(default_factory=dict)
+    #: The topic has no such partition any more.
+    retired: bool = False
 
 
 #: A campaign of the registry as its producer sent it (the fields of `events.models.Campaign`, as JSON values).

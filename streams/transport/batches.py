@@ -7,14 +7,25 @@ stored with the data, the committed one is a convenience for lag tools.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, cast
 
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 from mode.utils.futures import notify
+
+from streams.ingest.continuity import LogState
+from streams.transport.topic_metadata import TopicMetadata, topic_metadata
+
+log = logging.getLogger(__name__)
+
+#: Seconds before the broker is asked again for what it did not tell.
+_RETRY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +34,16 @@ class Batch:
 
     tp: TP
     records: Sequence[ConsumerRecord]
-    #: The offset that the fetch went on from. Between it and the first record the log holds nothing: compaction and transactions leave
-    #: gaps.
+    #: The offset that the fetch went on from. Between it and the first record the log holds nothing: compaction, transactions and
+    #: retention leave gaps. A first record before it means that the broker had nothing there and sent the fetch back.
     since: int
 
 
 class Owners(Protocol):
     """Who is told of assignments, and knows what was applied."""
 
-    async def acquire(self, earliest: Mapping[TP, int]) -> Mapping[TP, int]:
-        """Take over these partitions; their earliest offsets are given. Returns the offset to read each from."""
+    async def acquire(self, logs: Mapping[TP, LogState]) -> Mapping[TP, int]:
+        """Take over these partitions; what the broker says of them is given. Returns the offset to read each from."""
 
     async def revoke(self, partitions: Iterable[TP]) -> None:
         """Let go of these partitions at once; work in hand is dropped or finished, and nothing blocks on it any more."""
@@ -96,6 +107,23 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         reached = state.position if state is not None and state.has_valid_position else -1
         return reached >= end and next_offset >= self._positions.get(tp, 0)
 
+    async def log_states(self, tps: Sequence[TP]) -> dict[TP, LogState]:
+        """What the broker says of the partitions. Raises KafkaError."""
+        found: dict[TP, LogState] = await self.call_thread(self._log_states, [TopicPartition(tp.topic, tp.partition) for tp in tps])
+        return found
+
+    async def _log_states(self, tps: Sequence[TopicPartition]) -> dict[TP, LogState]:
+        consumer = self._ensure_consumer()
+        topics = await topic_metadata(consumer._client, {tp.topic for tp in tps})
+        committed = await consumer._coordinator.fetch_committed_offsets(tps)
+        earliest, end = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        result = {}
+        for tp in tps:
+            topic = topics.get(tp.topic, TopicMetadata("", 0))
+            group = committed[tp].offset if tp in committed else -1
+            result[TP(tp.topic, tp.partition)] = LogState(earliest[tp], end[tp], group, topic.topic_id)
+        return result
+
     async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
         # The call seeks before it awaits anything.
         self._positions.update({TP(tp.topic, tp.partition): offset for tp, offset in partitions.items()})
@@ -151,15 +179,32 @@ class Consumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Read on from where the tables are. Faust calls this after every assignment, just before the flow resumes."""
         assigned = [TP(tp.topic, tp.partition) for tp in self.assignment()]
-        earliest = await self._thread.earliest_offsets(*assigned) if assigned else {}
-        positions = await self._owners.acquire({TP(tp.topic, tp.partition): offset for tp, offset in earliest.items()})
+        positions = await self._owners.acquire(await self._log_states_once_told(assigned) if assigned else {})
         if positions:
             await self._thread.seek_wait(positions)
 
-    async def earliest(self, tp: TP) -> int:
-        """The first offset that the log still has of a partition."""
-        found = await self._thread.earliest_offsets(tp)
-        return int(found[tp])
+    async def _log_states_once_told(self, assigned: Sequence[TP]) -> Mapping[TP, LogState]:
+        """Asks until the broker answers, or the partitions are taken away."""
+        while not self.should_stop and {TP(tp.topic, tp.partition) for tp in self.assignment()} >= set(assigned):
+            try:
+                return await self._worker_thread.log_states(assigned)
+            except KafkaError as error:
+                log.warning("the broker does not tell about the assigned partitions (%r); asking again", error)
+                await asyncio.sleep(_RETRY)
+        return {}
+
+    @property
+    def _worker_thread(self) -> ConsumerThread:
+        return cast(ConsumerThread, self._thread)
+
+    async def log_state(self, tp: TP) -> LogState:
+        """What the broker says of a partition. Raises KafkaError."""
+        return (await self._worker_thread.log_states([tp]))[tp]
+
+    def committed(self, tp: TP) -> int:
+        """The group's offset as last committed from here, -1 before that."""
+        offset = self._committed_offset.get(tp)
+        return -1 if offset is None else offset
 
     async def seek_back(self, tp: TP, offset: int) -> None:
         """Read a partition again from `offset`."""
@@ -173,13 +218,19 @@ class Consumer(driver.Consumer):
     def behind(self, tp: TP, next_offset: int, known_end: int = 0) -> int:
         """Offsets at or after `next_offset`, up to the end of the log as of the last fetch or as the caller knows it."""
         end = max(self._highwater(tp) or 0, known_end)
-        if next_offset >= end or cast(ConsumerThread, self._thread).all_delivered(tp, next_offset, end):
+        if next_offset >= end or self._worker_thread.all_delivered(tp, next_offset, end):
             return 0
         return end - next_offset
 
     def _highwater(self, tp: TP) -> int | None:
         highwater: int | None = self.highwater(tp) if tp in self.assignment() else None
         return highwater
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Faust seeks nothing where nothing was assigned, but the owners wait to be told their part."""
+        await super().on_partitions_assigned(assigned, generation_id)
+        if not assigned:
+            await self._owners.acquire({})
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """The owners let go first: nothing may wait for partitions that are gone."""

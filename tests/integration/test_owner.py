@@ -19,13 +19,14 @@ from streams.config import Kafka, Settings, Streams, Topic
 from streams.config import Redis as RedisSettings
 from streams.events.refusal import Refusal
 from streams.ingest import owner
+from streams.ingest.claiming import Share
+from streams.ingest.continuity import LogState
 from streams.ingest.facts import facts_of
 from streams.ingest.owner import PartitionOwner
 from streams.metrics.ingest import IngestMetrics
-from streams.tables.keys import PartitionKeys
+from streams.tables.generations import PartitionTables
 from streams.tables.opentables import OpenTables
 from streams.tables.reader import TableReader
-from streams.tables.store import PartitionStore
 from streams.tables.windows import PartitionLedger
 from tests.integration.workers import until
 from tests.reference import LogRecord
@@ -41,8 +42,11 @@ class FakeLog:
     failures: int = 0
     quarantined: list[tuple[int, str]] = field(default_factory=list)
 
-    async def earliest(self) -> int:
-        return 0
+    async def state(self) -> LogState:
+        return LogState(0, len(self.records))
+
+    def committed(self) -> int:
+        return -1
 
     async def seek_back(self, offset: int) -> None:
         if self.failures:
@@ -78,10 +82,11 @@ async def owning(redis_url: str, kafka: FakeLog) -> AsyncIterator[Callable[[], A
         streams=Streams(flush_interval=0.01, idle_timeout=2.0),
     )
     redis = Redis.from_url(redis_url)
-    store = PartitionStore(redis, PartitionKeys(settings.redis.namespace, "t.clicks", 0), settings.all_cubes)
+    tables = PartitionTables(redis, settings, "t.clicks", 0)
     metrics = IngestMetrics(CollectorRegistry())
-    one = PartitionOwner(Topic.CLICKS, settings, store, kafka, metrics, clock=time.time, open_cells=lambda: 1_000_000)
-    await one.start(0)
+    share = Share(cells=lambda: 1_000_000, ids=lambda: 1_000_000)
+    one = PartitionOwner(Topic.CLICKS, settings, tables, kafka, metrics, clock=time.time, share=share)
+    await one.start(await kafka.state())
 
     async def feed() -> None:
         while True:
@@ -122,17 +127,17 @@ async def test_a_batch_that_comes_while_redis_is_read_again_is_not_taken_for_the
     kafka = FakeLog(whole[:40])
     real = PartitionOwner._load
 
-    async def load(self: PartitionOwner, earliest: int) -> None:
+    async def load(self: PartitionOwner, state: LogState) -> None:
         if self.meta is not None and len(kafka.records) == 41:
             # What was fetched before Redis was emptied, handed over just now.
             coming = asyncio.create_task(self.take(whole[41:80], 41))
             for _ in range(3):
                 await asyncio.sleep(0)
             kafka.records = whole
-            await real(self, earliest)
+            await real(self, state)
             assert not coming.done()
             return
-        await real(self, earliest)
+        await real(self, state)
 
     monkeypatch.setattr(PartitionOwner, "_load", load)
     async with owning(redis_url, kafka) as ledger, Redis.from_url(redis_url) as redis:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
 from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaTimeoutError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP, ConsumerMessage
 
 from streams.app.worker import build_app
 from streams.config import Kafka, Settings
-from streams.transport import Batch, Consumer, Transport
+from streams.ingest.continuity import LogState
+from streams.transport import Batch, Consumer, Transport, batches
 from streams.transport.batches import Fetched
 
 CLICKS, SPEND = TP("marketing.clicks", 0), TP("marketing.spend", 3)
@@ -26,9 +28,9 @@ class FakeOwners:
     next_offset: dict[TP, int] = field(default_factory=dict)
     told: list[tuple[str, Any]] = field(default_factory=list)
 
-    async def acquire(self, earliest: Mapping[TP, int]) -> Mapping[TP, int]:
-        self.told.append(("acquire", dict(earliest)))
-        return {tp: self.next_offset[tp] for tp in earliest if tp in self.next_offset}
+    async def acquire(self, logs: Mapping[TP, LogState]) -> Mapping[TP, int]:
+        self.told.append(("acquire", dict(logs)))
+        return {tp: self.next_offset[tp] for tp in logs if tp in self.next_offset}
 
     async def revoke(self, partitions: Iterable[TP]) -> None:
         self.told.append(("revoke", set(partitions)))
@@ -47,6 +49,8 @@ class FakeThread:
     #: Offsets between which the log holds no record.
     nothing_between: set[tuple[int, int]] = field(default_factory=set)
     sought: list[Mapping[TP, int]] = field(default_factory=list)
+    #: How often the broker does not answer.
+    failures: int = 0
 
     def assignment(self) -> set[TP]:
         return self.assigned
@@ -57,8 +61,11 @@ class FakeThread:
     def all_delivered(self, tp: TP, next_offset: int, end: int) -> bool:
         return (next_offset, end) in self.nothing_between
 
-    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
-        return {tp: 10 + tp.partition for tp in partitions}
+    async def log_states(self, tps: Sequence[TP]) -> Mapping[TP, LogState]:
+        if self.failures:
+            self.failures -= 1
+            raise KafkaTimeoutError
+        return {tp: LogState(10 + tp.partition, 1_000) for tp in tps}
 
     async def seek_wait(self, positions: Mapping[TP, int]) -> None:
         self.sought.append(positions)
@@ -196,8 +203,17 @@ async def test_a_full_queue_does_not_take_the_partition_out_of_the_fetch(rig: Ri
 async def test_an_assignment_starts_where_the_tables_are(rig: Rig) -> None:
     rig.owners.next_offset = {CLICKS: 120, SPEND: 7}
     await rig.consumer.perform_seek()
-    assert rig.owners.told == [("acquire", {CLICKS: 10, SPEND: 13})]
+    assert rig.owners.told == [("acquire", {CLICKS: LogState(10, 1_000), SPEND: LogState(13, 1_000)})]
     assert rig.thread.sought == [{CLICKS: 120, SPEND: 7}]
+
+
+async def test_a_broker_that_does_not_answer_at_once_is_asked_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_RETRY", 0.0)
+    rig.thread.failures = 3
+    rig.owners.next_offset = {CLICKS: 120}
+    await rig.consumer.perform_seek()
+    assert rig.thread.sought == [{CLICKS: 120}]
+    assert rig.thread.failures == 0
 
 
 async def test_an_empty_assignment_is_told_and_seeks_nothing(rig: Rig) -> None:

@@ -1,0 +1,74 @@
+"""What a worker looks after now and then, beside its work: things that change behind its back or that no flush brings along."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from streams.app.owners import AssignedPartitions
+from streams.config import Settings
+from streams.ingest.claiming import note
+from streams.ingest.continuity import Break, Finding
+from streams.tables.generations import PartitionTables, generation_in_use
+from streams.tables.partition_counts import PartitionCounts
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks.
+_EVERY = 5.0
+
+
+class Upkeep:
+    """Keeps partitions listed, follows a rebuild's switch of tables, notices partitions that came or went."""
+
+    def __init__(self, settings: Settings, redis: Redis, owners: AssignedPartitions, *, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._owners = owners
+        self._counts = PartitionCounts(redis, settings.redis.namespace)
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Look again and again until cancelled. Redis being away is waited out."""
+        while True:
+            try:
+                await self.look()
+            except (RedisError, OSError, TimeoutError) as error:
+                log.debug("upkeep waits for Redis: %s", error)
+            await asyncio.sleep(_EVERY)
+
+    async def look(self) -> None:
+        """One look. Redis errors pass through."""
+        generation = await generation_in_use(self._redis, self._settings.redis.namespace)
+        for owner in self._owners.all():
+            if owner.generation == generation:
+                await owner.register()
+            elif owner.generation is not None:
+                await owner.doubt(f"generation {generation} of the tables is in use now")
+        for name, topic in self._owners.ends.topics.items():
+            known = await self._counts.swap(name, topic.partitions)
+            if known is not None and known != topic.partitions:
+                await self._changed(name, known, topic.partitions)
+            for owner in self._owners.all():
+                if owner.tables.topic == name and owner.meta is not None and owner.meta.topic_id not in ("", topic.topic_id):
+                    await owner.doubt("the broker has another topic of that name")
+
+    async def _changed(self, topic: str, known: int, partitions: int) -> None:
+        gone = await self._counts.retire(topic, partitions)
+        if gone:
+            log.warning("%s has %d partitions now; partitions %s no longer hold the watermark", topic, partitions, gone)
+        if partitions > known:
+            detail = (
+                f"the topic had {known} partitions and has {partitions}: campaigns move to other partitions, and a repeat or a restated "
+                "report that was first sent before counts again there"
+            )
+            log.warning("%s: %s", topic, detail)
+            finding = Finding(Break.PARTITIONS_ADDED, partitions - known, detail)
+            self._owners.metrics.of_partition(topic, known).broke(finding.kind, finding.records)
+            _, store = await PartitionTables(self._redis, self._settings, topic, known).open()
+            await note(store, [finding], int(self._clock() * 1000))

@@ -1,0 +1,127 @@
+"""Taking over a topic-partition: become its writer, see whether log and tables still continue each other, load what a flush needs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from streams.config import Settings, Topic
+from streams.ingest.continuity import Break, Finding, LogState, examine, noted
+from streams.ingest.dedupe import Seen
+from streams.ingest.flush import PartitionFlusher
+from streams.panes.ladder import Ladder
+from streams.tables.meta import FORMAT, OLDEST_READABLE, Meta
+from streams.tables.opentables import Command, OpenTables
+from streams.tables.store import Fenced, PartitionStore
+
+log = logging.getLogger(__name__)
+
+
+class CannotClaim(Exception):
+    """The partition cannot be claimed now; trying again may help. The message says why and what to do."""
+
+
+class Tables(Protocol):
+    """The tables of one topic-partition, in whatever generation is in use."""
+
+    @property
+    def topic(self) -> str:
+        """Full name of the topic."""
+
+    @property
+    def partition(self) -> int:
+        """Number of the partition."""
+
+    async def open(self) -> tuple[int, PartitionStore]:
+        """The generation in use, and its side of the partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one partition may keep of the worker's memory, as of now."""
+
+    #: Table cells of 8 bytes.
+    cells: Callable[[], int]
+    #: Event ids within the dedupe horizon.
+    ids: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A partition that was taken over."""
+
+    generation: int
+    store: PartitionStore
+    flusher: PartitionFlusher
+    findings: list[Finding] = field(default_factory=list)
+
+
+async def claim(
+    topic: Topic,
+    settings: Settings,
+    tables: Tables,
+    state: LogState,
+    now: int,
+    *,
+    reached: tuple[int, int] | None = None,
+    sent_back: bool = False,
+    role: str = "worker",
+) -> Claimed:
+    """Take over a partition whose log is in `state`. `now` in epoch ms.
+
+    `reached` is how far this owner had come itself: generation and next offset. Raises CannotClaim, Superseded and redis errors.
+    """
+    generation, store = await tables.open()
+    meta, findings = await _claim_readable(store, state, now, role)
+    believed = reached[1] if reached is not None and reached[0] == generation else -1
+    after, breaks = examine(meta, state, believed=believed, sent_back=sent_back)
+    findings += breaks
+    commands: list[Command] = [
+        ("HSET", store.keys.notes(), kind, packed) for kind, packed in noted(findings, await store.notes(), now).items()
+    ]
+    if after != meta or commands:
+        try:
+            await store.apply(meta.applied_offset, after, commands)
+        except Fenced as error:
+            raise CannotClaim(f"another worker claimed it in the same moment ({error})") from error
+    for finding in findings:
+        log.warning("%s:%d: %s: %s", tables.topic, tables.partition, finding.kind.value.replace("_", " "), finding.detail)
+    return Claimed(generation, store, await _load(topic, settings, store, after), findings)
+
+
+async def note(store: PartitionStore, findings: Sequence[Finding], now: int) -> None:
+    """Keep findings with the tables. `now` in epoch ms; redis errors pass through."""
+    await store.put_notes(noted(findings, await store.notes(), now))
+
+
+async def _claim_readable(store: PartitionStore, state: LogState, now: int, role: str) -> tuple[Meta, list[Finding]]:
+    meta = await store.claim(state.earliest, now, role=role)
+    if meta.format > FORMAT:
+        raise CannotClaim(
+            f"its tables are in form {meta.format} and this version knows forms up to {FORMAT}: a newer version of Campaignwatch wrote "
+            "them; run that version, or another redis.namespace"
+        )
+    if meta.format < OLDEST_READABLE:
+        await store.clear()
+        detail = f"the tables were in form {meta.format}, which this version cannot read; counting anew from offset {state.earliest}"
+        return await store.claim(state.earliest, now, role=role), [Finding(Break.FORM_UNREADABLE, meta.read, detail)]
+    meta.format = FORMAT
+    return meta, []
+
+
+async def _load(topic: Topic, settings: Settings, store: PartitionStore, meta: Meta) -> PartitionFlusher:
+    streams = settings.streams
+    tables = OpenTables(
+        store.keys,
+        Ladder(streams.ladder),
+        settings.all_cubes,
+        max_rows=streams.max_rows_per_cube,
+        known=await store.known_panes(),
+    )
+    seen = Seen(int(streams.dedupe_horizon * 1000))
+    if meta.record_time:
+        async for stored in store.seen(seen.live_buckets(meta.record_time)):
+            seen.load(stored)
+    return PartitionFlusher(topic, settings, store, tables, seen, meta)

@@ -1,0 +1,40 @@
+"""How many partitions each topic was known to have, kept beside the tables so that a change is noticed whoever looks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.asyncio import Redis
+
+from streams.tables.generations import generation_in_use, tables_namespace
+from streams.tables.keys import PartitionKeys, partitions_key
+
+#: KEYS[1] the hash topic -> partitions. ARGV: topic, partitions as the broker says. Returns what was known before, or false.
+_SWAP = """
+local known = redis.call('HGET', KEYS[1], ARGV[1])
+if known ~= ARGV[2] then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
+return known
+"""
+
+
+class PartitionCounts:
+    """The known numbers of partitions. Redis errors pass through."""
+
+    def __init__(self, redis: Redis, namespace: str) -> None:
+        self._redis: Any = redis
+        self._namespace = namespace
+        self._swap = redis.register_script(_SWAP)
+
+    async def swap(self, topic: str, partitions: int) -> int | None:
+        """Note how many there are; returns how many were known, None when none were. Of several who ask, one sees the old number."""
+        known = await self._swap(keys=[f"{self._namespace}:partition_counts"], args=[topic, partitions])
+        return None if known is None else int(known)
+
+    async def retire(self, topic: str, partitions: int) -> list[int]:
+        """Mark the tables of partitions that a topic of so many has no more, so that they hold nobody's watermark; which they are."""
+        namespace = tables_namespace(self._namespace, await generation_in_use(self._redis, self._namespace))
+        members = [member.decode().rpartition(":") for member in await self._redis.smembers(partitions_key(namespace))]
+        gone = sorted(int(number) for name, _, number in members if name == topic and int(number) >= partitions)
+        for number in gone:
+            await self._redis.hset(PartitionKeys(namespace, topic, number).meta(), "retired", 1)
+        return gone
