@@ -65,8 +65,14 @@ SHAPES: dict[str, Schema] = {
             **dict.fromkeys(("in", "applied", "duplicate", "too_late", "quarantined"), _COUNT),
             "watermark": _MAYBE_TIME,
             "record_time": _MAYBE_TIME,
+            "retired": {**_FLAG, "description": "The topic has no such partition any more."},
+            "breaks": _list(_ref("Break")),
         }
     ),
+    "Break": {
+        **_object({"kind": _TEXT, "times": _COUNT, "records": _COUNT, "at": _TIME, "detail": _TEXT}),
+        "description": "A way in which log and tables did not continue each other: how often, of how many records, and the newest case.",
+    },
     "Ledger": _object({"partitions": _list(_ref("PartitionLedger"))}),
     "Campaign": {**_object({"campaign_id": _TEXT}, extra=True), "description": "A campaign of the registry, as its producer sent it."},
     "Campaigns": _object({"total": _COUNT, "campaigns": _list(_ref("Campaign"))}),
