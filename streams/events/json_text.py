@@ -91,13 +91,13 @@ def _read_deep(text: str) -> Any:
             done = (_WORDS[token] if kind == "word" else Number(token) if kind == "number" else json.loads(token),)
         elif expect == "value" and token in _CLOSING:
             holders.append((holder, key))
-            holder, key = ({} if token == "{" else []), None
-            expect, first = ("key" if token == "{" else "value"), True
+            holder, key = ({} if token == "{" else []), None  # nosec B105 # a sign of JSON
+            expect, first = ("key" if token == "{" else "value"), True  # nosec B105 # a sign of JSON
         elif expect == "key" and kind == "string":
             key, expect, first = json.loads(token), "colon", False
-        elif expect == "colon" and token == ":":
+        elif expect == "colon" and token == ":":  # nosec B105 # a sign of JSON
             expect = "value"
-        elif expect == "after" and token == "," and holder is not None:
+        elif expect == "after" and token == "," and holder is not None:  # nosec B105 # a sign of JSON
             expect = "key" if isinstance(holder, dict) else "value"
         elif holder is not None and (expect == "after" or first) and token == ("}" if isinstance(holder, dict) else "]"):
             done = (holder,)
