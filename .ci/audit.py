@@ -84,9 +84,8 @@ def audit(file: str, must_answer: bool, say: Callable[[str], object], ask: Ask =
         for line in report.unknown:
             say(f"audit: NOT LOOKED UP: {line}")
         if report.vulnerable or report.unknown:
-            say(
-                f"audit: {file} has {len(report.vulnerable)} known vulnerabilities ({service}); make lock ARGS=--upgrade takes newer versions"
-            )
+            found = f"{len(report.vulnerable)} known vulnerabilities"
+            say(f"audit: {file} has {found} ({service}); make lock ARGS=--upgrade takes newer versions")
             return 1
         say(f"audit: {report.packages} packages of {file} have no known vulnerability ({service})")
         return 0

@@ -14,11 +14,8 @@ AUDIT = runpy.run_path(str(ROOT / ".ci/audit.py"))
 
 CLEAN = {"name": "aiohttp", "version": "3.14.0", "vulns": []}
 UNKNOWN = {"name": "mine", "skip_reason": "Dependency not found on PyPI"}
-HOLE = {
-    "name": "jinja2",
-    "version": "2.4",
-    "vulns": [{"id": "PYSEC-1", "aliases": ["CVE-1"], "fix_versions": ["2.7.3"], "description": ""}],
-}
+_KNOWN = {"id": "PYSEC-1", "aliases": ["CVE-1"], "fix_versions": ["2.7.3"], "description": ""}
+HOLE = {"name": "jinja2", "version": "2.4", "vulns": [_KNOWN]}
 AWAY = (1, "", "Traceback\nrequests.exceptions.ConnectionError: Max retries exceeded")
 
 
