@@ -12,7 +12,7 @@ PARALLEL ?= -n 2 --dist worksteal
 LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-apache lint format types lock clean
+.PHONY: help install demo test test-apache lint format types audit lock clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -40,6 +40,10 @@ format: $(VENV)/.installed ## format the code and mend what can be mended
 
 types: $(VENV)/.installed ## static types, strict
 	$(BIN)/mypy --strict $(ARGS)
+
+audit: $(VENV)/.installed ## unsafe code, and packages with known vulnerabilities (ARGS=--must-answer fails when nobody can be asked)
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive streams alerts grafana bench .ci
+	$(BIN)/python .ci/audit.py constraints.txt $(ARGS)
 
 lock: ## write constraints.txt and requirements.txt (needs uv; ARGS=--upgrade takes newer versions)
 	@command -v $(UV) >/dev/null || { echo "make lock: no uv on PATH; install it, or name it with UV=/path/to/uv" >&2; exit 2; }

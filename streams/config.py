@@ -18,9 +18,10 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from streams.errors import UserError
+from streams.secrets import refuse_in_file, with_files
 
 ENV_PREFIX = "CAMPAIGNWATCH_"
 Seconds = Annotated[float, Field(gt=0)]
@@ -77,7 +78,8 @@ DEFAULT_CUBES: dict[str, tuple[str, ...]] = {
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # What was given may be a secret in the wrong place, so that no error repeats it.
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
 class Kafka(_Section):
@@ -100,8 +102,8 @@ class Kafka(_Section):
 class Redis(_Section):
     """Where the tables, incidents and the outbox are."""
 
-    url: str = "redis://127.0.0.1:6379/0"
-    """Where the tables are kept. rediss:// for TLS."""
+    url: Annotated[str, Field(repr=False)] = "redis://127.0.0.1:6379/0"
+    """Where the tables are kept. rediss:// for TLS. With a password it is a secret."""
     namespace: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,64}$")] = "cw"
     """First part of every key, so that several installations can share a server."""
     timeout: Seconds = 5.0
@@ -272,11 +274,41 @@ class Alerts(_Section):
     """Waiting changes above which Slack is told only the newest of an incident's updates; openings and resolutions are always told."""
 
 
+Login = Annotated[SecretStr, Field(min_length=12)]
+
+
+class Http(_Section):
+    """Who may see the HTTP pages of both processes, and how many requests at a time."""
+
+    token: Login | None = None
+    """What programs show as `Authorization: Bearer TOKEN`; 12 characters or more."""
+    username: Annotated[str, Field(pattern=r"^[^:\x00-\x1f]+$", max_length=200)] = "campaignwatch"
+    """User of the password."""
+    password: Login | None = None
+    """What browsers ask for (basic authentication); 12 characters or more. With a token too, either will do."""
+    allow_anonymous: bool = False
+    """Whether the pages may be served beyond this machine without token and password."""
+    max_requests: Annotated[int, Field(ge=1)] = 64
+    """Requests that a process answers at a time; it refuses further ones with 503. Health and metrics are always answered."""
+
+    @field_validator("token")
+    @classmethod
+    def _token_fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not re.fullmatch(r"[!-~]+", token.get_secret_value()):
+            raise ValueError("letters, digits and signs of ASCII only, without spaces; openssl rand -hex 24 makes a good one")
+        return token
+
+
 class Settings(BaseSettings):
     """All settings. Environment: CAMPAIGNWATCH_SECTION__KEY; two underscores nest."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, use_attribute_docstrings=True
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
     )
 
     kafka: Kafka = Kafka()
@@ -285,6 +317,7 @@ class Settings(BaseSettings):
     money: Money = Money()
     privacy: Privacy = Privacy()
     alerts: Alerts = Alerts()
+    http: Http = Http()
     slack: Slack = Slack()
     cubes: dict[str, tuple[str, ...]] = {}
     """Cubes of your own, beside the standard ones: {keyword: [campaign_id, keyword]}."""
@@ -337,6 +370,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Pydantic's hook: where values come from, the strongest first."""
+        if isinstance(env_settings, EnvSettingsSource):
+            env_settings.env_vars = with_files(env_settings.env_vars, cls, ENV_PREFIX)
         # The file's content comes in as init values; the environment must win over it.
         return env_settings, init_settings
 
@@ -375,10 +410,19 @@ def _no_json() -> list[str]:
     return found
 
 
+def _where(error: Exception) -> str:
+    """Where a file stops being YAML and why, without its words: they may be a secret."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return ": " + re.sub(r"b?'.*'", "...", str(error), flags=re.DOTALL)
+    problem = re.sub(r"'[^']{2,}'", "...", getattr(error, "problem", None) or "cannot be read")
+    return f", line {mark.line + 1}, column {mark.column + 1}: {problem}"
+
+
 def load(path: Path | None = None) -> Settings:
     """Read the settings from `path` (YAML, optional) and the environment.
 
-    Raises ConfigError, with file, key and reason, when they cannot be used.
+    Raises ConfigError, with file, key and reason, when they cannot be used; SecretError when a secret is not where it belongs.
     """
     content: Any = {}
     if path is not None:
@@ -387,9 +431,10 @@ def load(path: Path | None = None) -> Settings:
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: not valid YAML: {error}") from error
+            raise ConfigError(f"{path}: not valid YAML{_where(error)}") from None
         if not isinstance(content, dict):
             raise ConfigError(f"{path}: the file must hold sections such as `kafka:` and `redis:`")
+        refuse_in_file(path, content, Settings, ENV_PREFIX)
     _refuse_unknown_sections()
     try:
         return Settings(**content)

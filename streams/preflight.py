@@ -7,7 +7,6 @@ missing (a Redis that evicts keys).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
 import redis.asyncio as redis
 from aiokafka.admin import AIOKafkaAdminClient
@@ -16,6 +15,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 
 from streams.config import Settings, Topic
 from streams.errors import UserError
+from streams.secrets import shown_url
 from streams.topics import existing_partitions
 
 
@@ -47,14 +47,18 @@ async def check_kafka(settings: Settings, topics: Iterable[Topic] = tuple(Topic)
 
 async def check_redis(settings: Settings) -> None:
     """Raise PreflightError when Redis is away, refuses the login, cannot be written to, or may drop keys on its own."""
-    shown = _without_password(settings.redis.url)
+    shown = shown_url(settings.redis.url)
     hint = "set redis.url (CAMPAIGNWATCH_REDIS__URL)"
     try:
         client = redis.Redis.from_url(
             settings.redis.url, socket_timeout=settings.redis.timeout, socket_connect_timeout=settings.redis.timeout
         )
-    except ValueError as error:
-        raise PreflightError(f"redis.url {shown!r} is not a Redis URL ({error}); {hint}, such as redis://127.0.0.1:6379/0.") from error
+    except ValueError:
+        # Without the cause: what it takes for a port may be a piece of the password.
+        raise PreflightError(
+            f"redis.url {shown!r} is not a Redis URL; {hint}, such as redis://:PASSWORD@127.0.0.1:6379/0. Signs such as / # ? @ in the "
+            "password are written as %2F %23 %3F %40."
+        ) from None
     try:
         await client.ping()
         memory = await client.info("memory")
@@ -75,13 +79,3 @@ async def check_redis(settings: Settings) -> None:
             f"Redis at {shown} has maxmemory-policy {policy}: it may drop tables when its memory is full, and the numbers would be wrong "
             "without a word; set maxmemory-policy to noeviction."
         )
-
-
-def _without_password(url: str) -> str:
-    """The URL as it may be shown in a message."""
-    try:
-        parts = urlsplit(url)
-        password = parts.password
-    except ValueError:
-        return url.split("@")[-1]
-    return url.replace(f":{password}@", ":***@", 1) if password else url

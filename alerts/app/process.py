@@ -36,7 +36,8 @@ async def run(
 ) -> None:
     """Run one replica until `stop` is set: lead when possible, deliver, serve the pages.
 
-    Raises CannotServe when its HTTP address cannot be had. `name` tells replicas apart in the lease and the logs.
+    Raises UserError when its HTTP address cannot be had, or would show its pages to everybody. `name` tells replicas apart in the lease and
+    the logs.
     """
     metrics = AlertsMetrics(rules)
     redis = Redis.from_url(
@@ -65,6 +66,7 @@ async def run(
         metrics=metrics.render,
         health=health,
         incidents=StoredIncidents(redis, settings),
+        registry=metrics.registry,
     )
     server = await serve(app, settings.alerts.http_host, settings.alerts.http_port)
     logger.info("alerts: %d rules, pages on %s", len(rules), server.url)

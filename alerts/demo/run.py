@@ -18,6 +18,7 @@ from alerts.demo.report import Incident, Outcome, fault_of, is_open
 from alerts.demo.screen import clock, picture
 from alerts.demo.services import DemoError, Services
 from alerts.demo.story import Pages, Story, View
+from streams.api.access import authorization
 from streams.api.times import read_time
 from streams.config import Topic
 from streams.simulate.faults import FAULT_ORDER, Fault, plan_faults
@@ -80,7 +81,8 @@ class Demo:
 
     async def _run(self, started_at: int, stack: AsyncExitStack, plan: Plan) -> Outcome:
         story, services = self._story, self._services
-        http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)))
+        login = authorization(services.effective.http)
+        http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5), headers=login))
         pages = Pages(story, http)
         story.urls["streams"] = (await services.start_streams()).url
         producer = await stack.enter_async_context(EventProducer(services.effective, plan.world))

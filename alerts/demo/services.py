@@ -48,8 +48,9 @@ class WorkerProcess(Server):
         return [sys.executable, "-m", "alerts.cli", self.role, *config]
 
     def environment(self) -> dict[str, str]:
-        """The demo's settings on top of the caller's environment."""
-        return {**os.environ, **self._environment}
+        """The demo's settings on top of the caller's environment, in which files of secrets must not stand beside them."""
+        kept = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in self._environment}
+        return {**kept, **self._environment}
 
     def answers(self) -> bool:
         """True at once: readiness is waited for elsewhere, where Ctrl-C is heard."""

@@ -239,13 +239,13 @@ class Courier:
     def _again(self, reason: str, after: float | None) -> None:
         self._metrics.retried.labels(self._name, reason).inc()
         # What the receiver asks for is the least; the jitter keeps installations from coming back all at once.
-        pause = self._backoff() if after is None else after + random.uniform(0.0, 0.25)
+        pause = self._backoff() if after is None else after + random.uniform(0.0, 0.25)  # nosec B311 # jitter, no secret
         self._not_before = asyncio.get_running_loop().time() + pause
 
     def _backoff(self) -> float:
         longest = min(_BACKOFF_LONGEST, _BACKOFF_FIRST * 2.0 ** min(self._failures, 16))
         self._failures += 1
-        return longest * random.uniform(0.5, 1.0)
+        return longest * random.uniform(0.5, 1.0)  # nosec B311 # jitter, no secret
 
     async def _trouble(self, whom: str, error: BaseException) -> None:
         self._say(whom, logging.WARNING, f"{whom} cannot be reached ({type(error).__name__}: {error}); trying again until it works")

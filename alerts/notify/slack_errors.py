@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from alerts.notify.sink import Rejected, Retry
 
-_TOKEN = "set slack.bot_token (CAMPAIGNWATCH_SLACK__BOT_TOKEN) to the app's Bot User OAuth Token, which starts with xoxb-"
+_TOKEN = "set slack.bot_token (CAMPAIGNWATCH_SLACK__BOT_TOKEN) to the app's Bot User OAuth Token, which starts with xoxb-"  # nosec B105 # advice
 _SCOPE = "give the app the bot scope chat:write, install it in the workspace again, and invite it to the channel"
 _CHANNEL = "check slack.channel; a private channel is found only after the app was invited to it (/invite in the channel)"
 _INVITE = "invite the app to the channel (/invite in the channel), or give it the bot scope chat:write.public"

@@ -31,6 +31,7 @@ from streams.errors import UserError
 from streams.kpis.formulas import KPIS, KpiUnit, is_measure
 from streams.kpis.measures import APPROXIMATE, Unit, unit_of
 from streams.options import ConfigOption
+from streams.secrets import shown_url
 from streams.tables.reader import TableReader
 from streams.tables.windows import Registered, TableError
 
@@ -124,8 +125,10 @@ def _connect(settings: Settings) -> Redis:
     timeout = settings.redis.timeout
     try:
         return Redis.from_url(settings.redis.url, socket_timeout=timeout, socket_connect_timeout=timeout)
-    except ValueError as error:
-        raise UserError(f"redis.url is not a Redis URL ({error}); it should look like redis://127.0.0.1:6379/0") from error
+    except ValueError:
+        # Without the cause: what it takes for a port may be a piece of the password.
+        shown = shown_url(settings.redis.url)
+        raise UserError(f"redis.url {shown!r} is not a Redis URL; it should look like redis://:PASSWORD@127.0.0.1:6379/0") from None
 
 
 async def _ask(query: KpiQuery, reader: TableReader, settings: Settings, with_names: bool) -> tuple[KpiPage, dict[str, Registered]]:

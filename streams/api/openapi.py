@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-from streams.api.pages import SHAPES, Page, pages
+from streams.api.pages import SHAPES, WITHOUT_LOGIN, Page, pages
 from streams.config import Settings
 
 #: Version of the interface: the first number changes when something that stood there is renamed or reinterpreted.
@@ -25,8 +25,24 @@ def document(settings: Settings) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "paths": {page.path: {"get": _operation(page)} for page in pages(settings)},
-        "components": {"schemas": {name: dict(shape) for name, shape in SHAPES.items()}},
+        "components": {"schemas": {name: dict(shape) for name, shape in SHAPES.items()}, "securitySchemes": dict(_LOGINS)},
+        "security": _security(settings),
     }
+
+
+_LOGINS = {
+    "token": {"type": "http", "scheme": "bearer", "description": "The value of the setting http.token."},
+    "password": {"type": "http", "scheme": "basic", "description": "The settings http.username and http.password."},
+}
+
+
+def _security(settings: Settings) -> list[dict[str, list[str]]]:
+    """Which login these settings ask for; where they ask for none, any is optional."""
+    given: list[dict[str, list[str]]] = []
+    for name, secret in (("token", settings.http.token), ("password", settings.http.password)):
+        if secret is not None:
+            given.append({name: []})
+    return given or [{}, {"token": []}, {"password": []}]
 
 
 def _operation(page: Page) -> dict[str, Any]:
@@ -44,14 +60,21 @@ def _operation(page: Page) -> dict[str, Any]:
             }
             for parameter in page.parameters
         ]
+    if page.path in WITHOUT_LOGIN:
+        operation["security"] = []
+    refused = _response("The settings ask for a login, and the request shows none or a wrong one", "Error")
     operation["responses"] = {
         "200": _response("The answer", page.shape, page.content_type),
         "400": _response("The question cannot be answered as it was put; the sentence names what there is", "Error"),
+        **({} if page.path in WITHOUT_LOGIN else {"401": {**refused, "headers": _CHALLENGE}}),
         "503": _response("Not well: see `details`", page.shape)
         if page.sick
         else _response("Redis does not answer, or this process cannot serve the page now; ask again", "Error"),
     }
     return operation
+
+
+_CHALLENGE = {"WWW-Authenticate": {"description": "The logins that are possible.", "schema": {"type": "string"}}}
 
 
 def _response(description: str, shape: str | None, content_type: str = "application/json") -> dict[str, Any]:

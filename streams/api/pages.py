@@ -109,6 +109,12 @@ SHAPES: dict[str, Schema] = {
 }
 
 
+#: Pages for the probes of a container, which know no secret.
+WITHOUT_LOGIN = frozenset({"/healthz", "/readyz"})
+#: Pages that are cheap, and that tell what is going on when a process is busy.
+ALWAYS_ANSWERED = WITHOUT_LOGIN | {"/metrics"}
+
+
 def _cube(settings_cubes: tuple[str, ...]) -> Parameter:
     return Parameter(
         "cube",
@@ -235,7 +241,12 @@ def pages(settings: Settings) -> tuple[Page, ...]:
             ),
         ),
         Page("/metrics", "Metrics of this process, in OpenMetrics or the older Prometheus text", None, content_type="text/plain"),
-        Page("/healthz", "Whether this process is alive; 503 asks for a restart", "Health", sick=True),
-        Page("/readyz", "Whether this process is ready to do its work; 503 while it is not", "Health", sick=True),
+        Page("/healthz", "Whether this process is alive; 503 asks for a restart; without login no details", "Health", sick=True),
+        Page(
+            "/readyz",
+            "Whether this process is ready to do its work; 503 while it is not; without login no details",
+            "Health",
+            sick=True,
+        ),
         Page("/openapi.json", "This interface as an OpenAPI 3.1 document", "Document"),
     )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 from redis.exceptions import RedisError
 
+from streams.api.access import Access
 from streams.api.campaigns import campaigns_content
-from streams.api.encoding import encode
+from streams.api.gate import ACCESS, TRUSTED, as_json, gate, problem, set_headers
 from streams.api.health import Health
 from streams.api.incidents import Incidents
 from streams.api.kpis import KpiQuery, SeriesQuery, answer, series
@@ -23,6 +25,7 @@ from streams.api.query import BadQuery, Parameter, read_parameters
 from streams.api.span import span_of
 from streams.config import Settings
 from streams.errors import UserError
+from streams.metrics.http import HttpMetrics
 from streams.tables.reader import TableReader
 from streams.tables.windows import TableError
 
@@ -54,10 +57,12 @@ def build_app(
     metrics: Metrics,
     health: Callable[[], Health],
     incidents: Incidents | None = None,
+    registry: CollectorRegistry | None = None,
 ) -> web.Application:
     """The application of one process.
 
     `clock` gives epoch ms; `health` is asked at every probe and must be cheap; without `incidents` their page is a 404.
+    Refused requests are counted in `registry`. Who may read the pages is said by `settings.http`.
     """
     handlers = _Handlers(settings, reader, clock, metrics, health, incidents)
     by_path: Mapping[str, Handler] = {
@@ -72,7 +77,11 @@ def build_app(
         "/readyz": handlers.readyz,
         "/openapi.json": handlers.openapi,
     }
-    app = web.Application(middlewares=[_problems_as_json])
+    access = Access(settings.http)
+    counted = HttpMetrics(registry or CollectorRegistry())
+    app = web.Application(middlewares=[gate(access, settings.http.max_requests, counted), _problems_as_json])
+    app[ACCESS] = access
+    app.on_response_prepare.append(set_headers)
     for page in pages(settings):
         if page.path != "/api/incidents" or incidents is not None:
             app.router.add_get(page.path, _with_parameters(page.parameters, by_path[page.path]))
@@ -89,7 +98,7 @@ class _Handlers:
     source: Incidents | None
 
     async def index(self, _: Values, __: web.Request) -> web.Response:
-        return _json({"name": "Campaignwatch", "version": VERSION, "pages": {page.path: page.summary for page in pages(self.settings)}})
+        return as_json({"name": "Campaignwatch", "version": VERSION, "pages": {page.path: page.summary for page in pages(self.settings)}})
 
     async def kpis(self, values: Values, _: web.Request) -> web.Response:
         query = KpiQuery(
@@ -101,39 +110,44 @@ class _Handlers:
             where=values["where"],
             columns=values["columns"],
         )
-        return _json((await answer(query, self.reader, self.settings, self.clock())).content())
+        return as_json((await answer(query, self.reader, self.settings, self.clock())).content())
 
     async def series(self, values: Values, _: web.Request) -> web.Response:
         span = span_of(values["from"], values["to"], values["window"])
         query = SeriesQuery(values["cube"], span, values["step"], values["measure"], values["where"])
-        return _json((await series(query, self.reader, self.settings, self.clock())).content())
+        return as_json((await series(query, self.reader, self.settings, self.clock())).content())
 
     async def ledger(self, _: Values, __: web.Request) -> web.Response:
-        return _json(ledger_content(await self.reader.ledger()))
+        return as_json(ledger_content(await self.reader.ledger()))
 
     async def campaigns(self, values: Values, _: web.Request) -> web.Response:
-        return _json(campaigns_content(await self.reader.campaigns(), values["where"], values["limit"], values["offset"]))
+        return as_json(campaigns_content(await self.reader.campaigns(), values["where"], values["limit"], values["offset"]))
 
     async def incidents(self, values: Values, _: web.Request) -> web.Response:
         assert self.source is not None
         found = await self.source(None if values["state"] == "all" else values["state"])
-        return _json({"total": len(found), "incidents": found[values["offset"] :][: values["limit"]]})
+        return as_json({"total": len(found), "incidents": found[values["offset"] :][: values["limit"]]})
 
     async def metrics(self, _: Values, request: web.Request) -> web.Response:
         body, content_type = self.render(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
-    async def healthz(self, _: Values, __: web.Request) -> web.Response:
-        health = self.probe()
-        return _json(health.content(health.alive, "failing"), 200 if health.alive else 503)
+    async def healthz(self, _: Values, request: web.Request) -> web.Response:
+        health = self._health(request)
+        return as_json(health.content(health.alive, "failing"), 200 if health.alive else 503)
 
-    async def readyz(self, _: Values, __: web.Request) -> web.Response:
-        health = self.probe()
+    async def readyz(self, _: Values, request: web.Request) -> web.Response:
+        health = self._health(request)
         good = health.alive and health.ready
-        return _json(health.content(good, "not ready"), 200 if good else 503)
+        return as_json(health.content(good, "not ready"), 200 if good else 503)
+
+    def _health(self, request: web.Request) -> Health:
+        """Probes need no login; to those without one it says the verdict alone."""
+        health = self.probe()
+        return health if request[TRUSTED] else replace(health, details={})
 
     async def openapi(self, _: Values, __: web.Request) -> web.Response:
-        return _json(document(self.settings))
+        return as_json(document(self.settings))
 
 
 def _with_parameters(declared: tuple[Parameter, ...], handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -143,39 +157,28 @@ def _with_parameters(declared: tuple[Parameter, ...], handler: Handler) -> Calla
     return handle
 
 
-def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    fixed = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-    return web.Response(body=encode(content), status=status, headers={**fixed, **(headers or {})})
-
-
-def _problem(status: int, error: str, hint: str | None = None, headers: Mapping[str, str] | None = None) -> web.Response:
-    # What was asked may hold half a character (a lone surrogate), which no JSON can carry.
-    content = {"error": error} if hint is None else {"error": error, "hint": hint}
-    return _json({key: value.encode("utf-8", "replace").decode("utf-8") for key, value in content.items()}, status, headers)
-
-
 @web.middleware
 async def _problems_as_json(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
     try:
         return await handler(request)
     except BadQuery as error:
-        return _problem(400, error.error, error.hint)
+        return problem(400, error.error, error.hint)
     except TableError as error:
-        return _problem(400, str(error))
+        return problem(400, str(error))
     except (RedisError, OSError) as error:
         logger.warning("%s cannot be answered, Redis does not: %s", request.path, error)
-        return _problem(503, "Redis, where the tables are kept, does not answer", "try again; /readyz says when this process is ready")
+        return problem(503, "Redis, where the tables are kept, does not answer", "try again; /readyz says when this process is ready")
     except web.HTTPNotFound:
         paths = sorted(resource.canonical for resource in request.app.router.resources())
-        return _problem(404, f"there is no page {request.path}", f"there are: {', '.join(paths)}")
+        return problem(404, f"there is no page {request.path}", f"there are: {', '.join(paths)}")
     except web.HTTPMethodNotAllowed as error:
         allow = {"Allow": ", ".join(sorted(error.allowed_methods))}
-        return _problem(405, f"{request.method} is not possible here", "every page is read with GET", allow)
+        return problem(405, f"{request.method} is not possible here", "every page is read with GET", allow)
     except web.HTTPException as error:
-        return _problem(error.status, error.reason)
+        return problem(error.status, error.reason)
     except Exception:
         logger.exception("%s failed", request.path_qs)
-        return _problem(500, "this page failed for a reason of its own", "the log of the process has the details")
+        return problem(500, "this page failed for a reason of its own", "the log of the process has the details")
 
 
 class CannotServe(UserError):
@@ -201,7 +204,12 @@ class Server:
 
 
 async def serve(app: web.Application, host: str, port: int) -> Server:
-    """Serve `app` on host and port (0: a free one) in the running loop. CannotServe when the address cannot be had."""
+    """Serve `app` on host and port (0: a free one) in the running loop.
+
+    Raises CannotServe when the address cannot be had, OpenToAll when the pages would be open to the network without a login.
+    """
+    if ACCESS in app:
+        app[ACCESS].check_exposure(host)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_SECONDS, max_line_size=_LONGEST_LINE)
     await runner.setup()
     try:

@@ -33,6 +33,7 @@ async def serve_pages(
         metrics=metrics,
         health=lambda: health_of(owners),
         incidents=StoredIncidents(redis, settings),
+        registry=registry,
     )
     return await serve(app, settings.streams.http_host, settings.streams.http_port)
 

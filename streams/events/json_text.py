@@ -85,21 +85,21 @@ def _read_deep(text: str) -> Any:
         match = _TOKEN.match(text, at)
         if match is None:
             break
-        token, kind = match.group(), match.lastgroup
-        done = None  # the value that this token completes, wrapped
+        lexeme, kind = match.group(), match.lastgroup
+        done = None  # the value that this lexeme completes, wrapped
         if expect == "value" and kind != "mark":
-            done = (_WORDS[token] if kind == "word" else Number(token) if kind == "number" else json.loads(token),)
-        elif expect == "value" and token in _CLOSING:
+            done = (_WORDS[lexeme] if kind == "word" else Number(lexeme) if kind == "number" else json.loads(lexeme),)
+        elif expect == "value" and lexeme in _CLOSING:
             holders.append((holder, key))
-            holder, key = ({} if token == "{" else []), None
-            expect, first = ("key" if token == "{" else "value"), True
+            holder, key = ({} if lexeme == "{" else []), None
+            expect, first = ("key" if lexeme == "{" else "value"), True
         elif expect == "key" and kind == "string":
-            key, expect, first = json.loads(token), "colon", False
-        elif expect == "colon" and token == ":":
+            key, expect, first = json.loads(lexeme), "colon", False
+        elif expect == "colon" and lexeme == ":":
             expect = "value"
-        elif expect == "after" and token == "," and holder is not None:
+        elif expect == "after" and lexeme == "," and holder is not None:
             expect = "key" if isinstance(holder, dict) else "value"
-        elif holder is not None and (expect == "after" or first) and token == ("}" if isinstance(holder, dict) else "]"):
+        elif holder is not None and (expect == "after" or first) and lexeme == ("}" if isinstance(holder, dict) else "]"):
             done = (holder,)
             holder, key = holders.pop()
         else:

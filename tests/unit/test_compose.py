@@ -16,6 +16,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from alerts.cli import COMMANDS
+from streams.api.access import Access
 from streams.config import ENV_PREFIX, Settings, load
 from streams.embedded.ports import free_port
 from streams.embedded.redis import binary
@@ -76,7 +77,12 @@ def settings_of(service: str, given: dict[str, str], monkeypatch: pytest.MonkeyP
     return load()
 
 
-PASSWORDS = {"REDIS_PASSWORD": "abc123", "GRAFANA_ADMIN_PASSWORD": "def456", "CAMPAIGNWATCH_PRIVACY__USER_KEY": "ghi789"}
+PASSWORDS = {
+    "REDIS_PASSWORD": "abc123",
+    "GRAFANA_ADMIN_PASSWORD": "def456",
+    "CAMPAIGNWATCH_PRIVACY__USER_KEY": "ghi789",
+    "CAMPAIGNWATCH_HTTP__TOKEN": "jkl012mno345",
+}
 
 
 def test_images_are_pinned_to_a_full_version() -> None:
@@ -171,7 +177,7 @@ def test_the_example_names_every_variable_and_no_other() -> None:
     used = {match[0] for match in _VARIABLE.findall(text)} | set(re.findall(r"^\s+(CAMPAIGNWATCH_\w+):$", text, re.MULTILINE))
     left_out = {"CAMPAIGNWATCH_VERSION", "CAMPAIGNWATCH_KAFKA__TOPIC_PREFIX", "CAMPAIGNWATCH_LOG_LEVEL", "GRAFANA_ADMIN_USER"}
     assert used - left_out - {"CAMPAIGNWATCH_ALERTS__DASHBOARD_URL"} == set(example())
-    assert {name for name, value in example().items() if not value} == {*PASSWORDS, "KAFKA_CLUSTER_ID"}
+    assert {name for name, value in example().items() if not value} == {*PASSWORDS, "KAFKA_CLUSTER_ID", "CAMPAIGNWATCH_HTTP__PASSWORD"}
 
 
 @pytest.mark.parametrize("service", ["topics", "streams", "alerts", "producer"])
@@ -186,7 +192,7 @@ def test_the_settings_of_a_container_can_be_used(service: str, monkeypatch: pyte
 
 
 def test_every_line_of_the_example_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = settings_of("alerts", {**example(), **PASSWORDS}, monkeypatch)
+    settings = settings_of("alerts", {**example(), **PASSWORDS, "CAMPAIGNWATCH_HTTP__PASSWORD": "pqr678stu901"}, monkeypatch)
     assert {currency: str(rate) for currency, rate in settings.money.rates.items()} == {"EUR": "1.0842", "GBP": "1.2710"}
     assert settings.money.spend_sources == {"google": "reports"}
     assert settings.slack.channel == "#campaign-alerts"
@@ -198,6 +204,34 @@ def test_hadolint_finds_nothing() -> None:
         [hadolint, "--config", ROOT / ".hadolint.yaml", ROOT / "Dockerfile"], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_pages_that_leave_their_container_ask_for_a_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    for service in ("streams", "alerts"):
+        settings = settings_of(service, PASSWORDS, monkeypatch)
+        assert getattr(settings, service).http_host == "0.0.0.0"
+        assert Access(settings.http).restricted
+        assert not settings.http.allow_anonymous
+
+
+def test_prometheus_finds_the_token_in_a_file_that_its_command_makes(tmp_path: Path) -> None:
+    shell, option = SERVICES["prometheus"]["entrypoint"]
+    (script,) = SERVICES["prometheus"]["command"]
+    (directory,) = (mount.split(":")[0] for mount in SERVICES["prometheus"]["tmpfs"])
+    scraped = yaml.safe_load((ROOT / "grafana/prometheus/prometheus.yml").read_text("utf-8"))["scrape_configs"]
+    files = {config["authorization"]["credentials_file"] for config in scraped if "dns_sd_configs" in config}
+    assert files == {f"{directory}/http_token"}
+    # What the container would run tells what it was given.
+    (tmp_path / "prometheus").write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done; env\n', "utf-8")
+    (tmp_path / "prometheus").chmod(0o755)
+    given = {**environment("prometheus", PASSWORDS), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    here = script.replace("$$", "$").replace(directory, str(tmp_path))
+    done = subprocess.run([shell, option, here], env=given, capture_output=True, text=True, timeout=20, check=True)
+    assert (tmp_path / "http_token").read_text("utf-8") == PASSWORDS["CAMPAIGNWATCH_HTTP__TOKEN"]
+    assert (tmp_path / "http_token").stat().st_mode & 0o777 == 0o600
+    assert "--storage.tsdb.retention.time=30d" in done.stdout.splitlines()
+    assert "--config.file=/etc/prometheus/prometheus.yml" in done.stdout.splitlines()
+    assert PASSWORDS["CAMPAIGNWATCH_HTTP__TOKEN"] not in done.stdout + done.stderr
 
 
 @pytest.mark.integration

@@ -135,6 +135,18 @@ def test_dashboards_use_provisioned_data_sources() -> None:
         assert source["jsonData"].get("allowedHosts", [source["url"]]) == [source["url"]]
 
 
+def test_tables_are_read_with_the_token_that_grafana_is_given() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+    sources = yaml.safe_load((GRAFANA / "provisioning/datasources/campaignwatch.yml").read_text("utf-8"))["datasources"]
+    ours = [source for source in sources if source["type"] != "prometheus"]
+    assert len(ours) == 2
+    for source in ours:
+        assert source["jsonData"]["auth_method"] == "bearerToken"
+        variable = source["secureJsonData"]["bearerToken"].removeprefix("$")
+        for service in ("streams", "alerts"):
+            assert services["grafana"]["environment"][variable] == services[service]["environment"]["CAMPAIGNWATCH_HTTP__TOKEN"]
+
+
 def test_addresses_are_those_of_the_compose_file() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
     ports = {
@@ -174,7 +186,7 @@ def test_every_alert_has_a_test_a_severity_and_a_place_in_the_operations_guide()
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param(["check", "config", str(PROMETHEUS / "prometheus.yml")], id="config"),
+        pytest.param(["check", "config", "--syntax-only", str(PROMETHEUS / "prometheus.yml")], id="config"),
         pytest.param(["check", "rules", *map(str, RULE_FILES)], id="rules"),
         pytest.param(["test", "rules", *map(str, sorted((PROMETHEUS / "tests").glob("*.yml")))], id="rule tests"),
     ],

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from aiohttp import ClientSession
+from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 from streams.api.health import Health
@@ -112,7 +113,7 @@ class Pages:
         return f"{content['error']}. {content.get('hint', '')}"
 
 
-async def start(settings: Settings, redis: Redis, health: Callable[[], Health]) -> Server:
+async def start(settings: Settings, redis: Redis, health: Callable[[], Health], registry: CollectorRegistry | None = None) -> Server:
     app = build_app(
         settings,
         TableReader(redis, settings),
@@ -120,5 +121,6 @@ async def start(settings: Settings, redis: Redis, health: Callable[[], Health]) 
         metrics=lambda accept: (f"# {accept}\n".encode(), "text/plain; version=0.0.4; charset=utf-8"),
         health=health,
         incidents=StoredIncidents(redis, settings),
+        registry=registry,
     )
     return await serve(app, "127.0.0.1", 0)

@@ -9,10 +9,13 @@ from typing import Any
 import hypothesis
 import hypothesis.strategies as st
 import schemathesis
+from pydantic import SecretStr
+from redis.asyncio import Redis
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
+    ignored_auth,
     negative_data_rejection,
     response_headers_conformance,
     response_schema_conformance,
@@ -20,12 +23,26 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from tests.integration.api.served import Pages
+from streams.api.health import Health
+from streams.config import Http, Settings
+from tests.integration.api.served import Pages, start
+
+_TOKEN = "secret-token"
 
 
 async def test_the_pages_keep_to_their_document(pages: Pages) -> None:
     """Valid and invalid requests made from the document get what it promises, and never a 500."""
-    await asyncio.to_thread(_hold_to_document, pages.server.url)
+    await asyncio.to_thread(_hold_to_document, pages.server.url, {}, _CHECKS)
+
+
+async def test_with_a_login_the_pages_keep_to_their_document_and_no_page_forgets_to_ask(settings: Settings) -> None:
+    """As above, and schemathesis asks once more without the token, and with a wrong one, which must get a 401."""
+    closed = settings.model_copy(update={"http": Http(token=SecretStr(_TOKEN), password=SecretStr("secret-password"))})
+    async with Redis.from_url(settings.redis.url) as redis:
+        server = await start(closed, redis, lambda: Health(True, True, {"lag": 0}))
+        login = {"Authorization": f"Bearer {_TOKEN}"}
+        await asyncio.to_thread(_hold_to_document, server.url, login, [*_CHECKS, ignored_auth])
+        await server.stop()
 
 
 _CHECKS = [
@@ -47,17 +64,17 @@ _ANSWERABLE: dict[str, dict[str, st.SearchStrategy[str]]] = {
 }
 
 
-def _hold_to_document(url: str) -> None:
-    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+def _hold_to_document(url: str, login: dict[str, str], checks: list[Any]) -> None:
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json", headers=login)
     found: Any
     for found in schema.get_all_operations():
         operation = found.ok()
         valid = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
-        _hold(valid, _CHECKS)
+        _hold(valid, login, checks)
         if list(operation.query):
-            _hold(operation.as_strategy(generation_mode=GenerationMode.NEGATIVE), [*_CHECKS, negative_data_rejection])
+            _hold(operation.as_strategy(generation_mode=GenerationMode.NEGATIVE), login, [*checks, negative_data_rejection])
         if operation.path in _ANSWERABLE:
-            _hold(st.builds(_answerable, valid, st.fixed_dictionaries(_ANSWERABLE[operation.path])), [*_CHECKS, _is_answered])
+            _hold(st.builds(_answerable, valid, st.fixed_dictionaries(_ANSWERABLE[operation.path])), login, [*checks, _is_answered])
 
 
 def _answerable(case: Any, known: dict[str, str]) -> Any:
@@ -70,7 +87,7 @@ def _is_answered(_: Any, response: Any, __: Any) -> None:
     assert response.status_code == 200, response.text
 
 
-def _hold(cases: st.SearchStrategy[Any], checks: list[Any]) -> None:
+def _hold(cases: st.SearchStrategy[Any], login: dict[str, str], checks: list[Any]) -> None:
     @hypothesis.given(case=cases)
     @hypothesis.settings(
         max_examples=25,
@@ -80,6 +97,6 @@ def _hold(cases: st.SearchStrategy[Any], checks: list[Any]) -> None:
         suppress_health_check=list(hypothesis.HealthCheck),
     )
     def holds(case: Any) -> None:
-        case.call_and_validate(checks=checks)
+        case.call_and_validate(checks=checks, headers=login)
 
     holds()
