@@ -16,6 +16,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 
 from streams.config import Settings, Topic
 from streams.errors import UserError
+from streams.kafka import connection
 from streams.topics import existing_partitions
 
 
@@ -26,7 +27,7 @@ class PreflightError(UserError):
 async def check_kafka(settings: Settings, topics: Iterable[Topic] = tuple(Topic)) -> dict[Topic, int]:
     """Partitions of each of `topics`. Raises PreflightError when the broker is away or a topic is missing."""
     servers = settings.kafka.bootstrap_servers
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers, client_id="campaignwatch-preflight")
+    admin = AIOKafkaAdminClient(**connection(settings.kafka), client_id="campaignwatch-preflight")
     try:
         await admin.start()
         try:

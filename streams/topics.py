@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_co
 
 from streams.config import INPUT_TOPICS, Settings, Topic, load
 from streams.errors import UserError
+from streams.kafka import connection
 from streams.options import ConfigOption
 
 _HOUR_MS = 3_600_000
@@ -79,7 +80,7 @@ async def create_topics(settings: Settings, plans: Sequence[TopicPlan] | None = 
     reached or refuses.
     """
     wanted = list(plans) if plans is not None else plan(settings)
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers, client_id="campaignwatch-topics")
+    admin = AIOKafkaAdminClient(**connection(settings.kafka), client_id="campaignwatch-topics")
     try:
         await admin.start()
         try:

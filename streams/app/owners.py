@@ -17,6 +17,7 @@ from streams.app.ends import LogEnds
 from streams.config import INPUT_TOPICS, Settings, Topic
 from streams.events.refusal import Refusal
 from streams.ingest.owner import KafkaFailure, PartitionOwner
+from streams.kafka import connection
 from streams.metrics.ingest import IngestMetrics
 from streams.quarantine.record import quarantine_record
 from streams.tables.keys import PartitionKeys
@@ -38,7 +39,7 @@ class AssignedPartitions:
         self.metrics = metrics
         self._clock = clock
         self._owners: dict[TP, PartitionOwner] = {}
-        self.ends = LogEnds(settings.kafka.bootstrap_servers, lambda: self._owners, clock=clock)
+        self.ends = LogEnds(connection(settings.kafka), lambda: self._owners, clock=clock)
         self._topics = {settings.topic(topic): topic for topic in INPUT_TOPICS}
         #: Set by the app once Faust has made its consumer.
         self.consumer: Callable[[], Consumer] | None = None

@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 from streams.app.owners import AssignedPartitions
 from streams.app.pages import serve_pages
 from streams.config import INPUT_TOPICS, Settings
+from streams.kafka import connection, faust_credentials
 from streams.metrics.ingest import IngestMetrics
 from streams.metrics.kpis import KpiMetrics
 from streams.tables.reader import TableReader
@@ -50,6 +51,7 @@ def build_app(settings: Settings) -> WorkerApp:
     app = WorkerApp(
         f"{settings.kafka.topic_prefix}-streams",
         broker=brokers,
+        broker_credentials=faust_credentials(settings.kafka),
         broker_session_timeout=session,
         broker_heartbeat_interval=session / 4,
         broker_request_timeout=max(session * 2, 40.0),
@@ -79,7 +81,7 @@ def _add_agent(app: WorkerApp, name: str, topic: str) -> None:
 async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; then apply what is pending, leave the group and return. Raises if the worker cannot go on."""
     redis = Redis.from_url(settings.redis.url, socket_timeout=settings.redis.timeout, socket_connect_timeout=settings.redis.timeout)
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers, acks="all", max_request_size=_LARGEST_RECORD)
+    producer = AIOKafkaProducer(**connection(settings.kafka), acks="all", max_request_size=_LARGEST_RECORD)
     app = build_app(settings)
     registry = CollectorRegistry()
     owners = AssignedPartitions(settings, redis, producer, IngestMetrics(registry), clock=time.time)
