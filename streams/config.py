@@ -77,7 +77,8 @@ DEFAULT_CUBES: dict[str, tuple[str, ...]] = {
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # The input of a section may hold secrets.
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
 class Kafka(_Section):
@@ -327,7 +328,12 @@ class Settings(BaseSettings):
     """All settings. Environment: CAMPAIGNWATCH_SECTION__KEY; two underscores nest."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, use_attribute_docstrings=True
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
     )
 
     kafka: Kafka = Kafka()

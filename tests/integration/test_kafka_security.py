@@ -177,10 +177,10 @@ async def test_everything_works_over_it_and_the_password_is_in_no_output(
 async def test_with_plain_the_password_is_not_in_the_debug_log(
     secured: Secured, make: Callable[[Kafka], Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CAMPAIGNWATCH_KAFKA__SASL_PASSWORD", PASSWORD)
-    monkeypatch.setenv("CAMPAIGNWATCH_LOG_LEVEL", "DEBUG")
     settings = make(secured.kafka("SASL_PLAINTEXT", sasl_mechanism="PLAIN"))
     await create_topics(settings)
+    monkeypatch.setenv("CAMPAIGNWATCH_KAFKA__SASL_PASSWORD", PASSWORD)
+    monkeypatch.setenv("CAMPAIGNWATCH_LOG_LEVEL", "DEBUG")
     with worker(settings, tmp_path) as one:
         assert one.stop() == 0
         assert "DEBUG" in one.said()
