@@ -18,7 +18,8 @@ from pydantic import SecretStr
 from alerts.incidents.change import Change, ChangeKind, Expected, Severity, WindowOf
 from alerts.notify.kafka import KafkaSink
 from alerts.notify.sink import Rejected
-from streams.config import Kafka, Redis, Settings, Streams, Topic
+from streams.app.worker import consumer_group
+from streams.config import INPUT_TOPICS, Kafka, Redis, Settings, Streams, Topic
 from streams.embedded import ApacheKafka, EmbeddedRedis, Security
 from streams.embedded.apache_security import Protocol
 from streams.preflight import PreflightError, check_group, check_kafka
@@ -253,6 +254,28 @@ async def test_every_wrong_thing_is_said_within_seconds(secured: Secured, make: 
     assert PASSWORD not in str(refused.value)
     with pytest.raises(TopicsError, match=reason):
         await create_topics(settings)
+
+
+async def test_a_worker_needs_no_more_rights_than_the_operations_guide_names(
+    secured: Secured, make: Callable[[Kafka], Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make(secured.kafka("SASL_SSL"))
+    await create_topics(settings)
+    humble = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"sasl_username": STRANGER})})
+
+    def allow(*words: str) -> None:
+        to = ["--bootstrap-server", secured.broker.bootstrap_servers, "--add", "--allow-principal", f"User:{STRANGER}"]
+        secured.broker.tool("org.apache.kafka.tools.AclCommand", *to, *words)
+
+    inputs = [word for topic in INPUT_TOPICS for word in ("--topic", settings.topic(topic))]
+    allow("--operation", "Read", *inputs, "--group", consumer_group(settings))
+    allow("--operation", "Write", "--topic", settings.topic(Topic.QUARANTINE))
+    monkeypatch.setenv("CAMPAIGNWATCH_KAFKA__SASL_PASSWORD", PASSWORD)
+    with worker(humble, tmp_path) as one:
+        await send(settings, Topic.CLICKS, [click(1), b"no event"])
+        found = await applied(one.url, 2)
+        assert (found.total("applied"), found.total("quarantined")) == (1, 1)
+        assert one.stop() == 0
 
 
 async def test_what_a_user_may_not_do_is_named(secured: Secured, make: Callable[[Kafka], Settings]) -> None:

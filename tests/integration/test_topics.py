@@ -19,7 +19,7 @@ from streams.config import Settings, Topic
 from streams.embedded import EmbeddedRedis
 from streams.embedded.ports import free_port
 from streams.preflight import PreflightError, check_kafka, check_redis
-from tests.integration.conftest import CreateTopics
+from tests.integration.conftest import COPIES, CreateTopics
 
 
 async def _write_and_read(settings: Settings, topic: Topic, value: bytes, timestamp_ms: int | None = None) -> ConsumerRecord:
@@ -107,10 +107,10 @@ async def test_records_carry_the_brokers_time(ready: Settings) -> None:
 
 @pytest.mark.apache  # the embedded broker takes any replication factor
 async def test_a_replication_factor_beyond_the_brokers_is_explained(settings: Settings) -> None:
-    three = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"replication_factor": 3})})
+    many = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"replication_factor": COPIES + 1})})
 
     with pytest.raises(topics.TopicsError, match=r"refuses to create it.*set kafka\.replication_factor to at most the number of brokers"):
-        await topics.create_topics(three)
+        await topics.create_topics(many)
 
 
 async def test_missing_topics_are_named_with_the_next_step(settings: Settings, make_topics: CreateTopics) -> None:
