@@ -97,6 +97,59 @@ class Kafka(_Section):
     """How long `topics create` tells the broker to keep events; also how far back a rebuild can reach."""
     session_timeout: Seconds = 10.0
     """Seconds without a heartbeat after which a worker's partitions move to the others."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How the brokers are spoken to: SSL is TLS, SASL is a login with user and password."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """How the password is proved: PLAIN sends it as it is, SCRAM does not send it."""
+    sasl_username: str | None = None
+    """User of the login, for SASL_PLAINTEXT and SASL_SSL."""
+    sasl_password: SecretStr | None = None
+    """Password of the login."""
+    ssl_ca_file: Path | None = None
+    """PEM file of the authorities that the brokers' certificates are from. Default: those that the system trusts."""
+    ssl_cert_file: Path | None = None
+    """PEM file of this client's own certificate and its chain, where the brokers demand one (mutual TLS)."""
+    ssl_key_file: Path | None = None
+    """PEM file of the key of the client's certificate."""
+    ssl_key_password: SecretStr | None = None
+    """Password of the key's file, if it has one."""
+    ssl_check_hostname: bool = True
+    """Whether a broker's certificate must be for the name that it is reached by. Turn it off only where brokers have no stable names."""
+
+    @field_validator("sasl_username", "sasl_password", "ssl_ca_file", "ssl_cert_file", "ssl_key_file", "ssl_key_password", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: Any) -> Any:
+        # A variable that is set to nothing takes back what the file says.
+        return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _login_and_certificates_fit(self) -> Kafka:
+        if self.sasl and (self.sasl_username is None or self.sasl_password is None):
+            raise ValueError(f"security_protocol {self.security_protocol} needs sasl_username and sasl_password")
+        if not self.sasl and (self.sasl_username is not None or self.sasl_password is not None):
+            raise ValueError(f"sasl_username and sasl_password are not used with security_protocol {self.security_protocol}; set SASL_SSL")
+        files = {"ssl_ca_file": self.ssl_ca_file, "ssl_cert_file": self.ssl_cert_file, "ssl_key_file": self.ssl_key_file}
+        for name, file in files.items():
+            if file is not None and not self.tls:
+                raise ValueError(
+                    f"{name} is set, but security_protocol {self.security_protocol} is not encrypted; "
+                    f"set {'SASL_SSL' if self.sasl else 'SSL'}, or take {name} away"
+                )
+        if self.ssl_cert_file is not None and self.ssl_key_file is None:
+            raise ValueError("ssl_cert_file needs ssl_key_file, the key of that certificate (it may be the same file)")
+        if self.ssl_key_file is not None and self.ssl_cert_file is None:
+            raise ValueError("ssl_key_file needs ssl_cert_file, the certificate of that key")
+        return self
+
+    @property
+    def sasl(self) -> bool:
+        """Whether the brokers want a login."""
+        return self.security_protocol.startswith("SASL_")
+
+    @property
+    def tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.security_protocol.endswith("SSL")
 
 
 class Redis(_Section):

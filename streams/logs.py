@@ -22,3 +22,6 @@ def configure(level: str) -> None:
     if logging.getLogger().getEffectiveLevel() > logging.DEBUG:
         for name in _NOISY:
             logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().getEffectiveLevel()))
+    else:
+        # It would write each request, and with PLAIN the password is in one.
+        logging.getLogger("aiokafka.conn").setLevel(logging.INFO)

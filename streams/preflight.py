@@ -6,17 +6,23 @@ missing (a Redis that evicts keys).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 
 import redis.asyncio as redis
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CoordinatorNotAvailableError, GroupAuthorizationFailedError, KafkaError
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from streams.config import Settings, Topic
 from streams.errors import UserError
+from streams.kafka import connection
+from streams.kafka_probe import why_not
 from streams.secrets import shown_url
-from streams.topics import existing_partitions
+from streams.topics import existing_partitions, hidden_topics
+
+#: Milliseconds for an answer of Kafka, then it is looked into why there is none.
+_TIMEOUT_MS = 10_000
 
 
 class PreflightError(UserError):
@@ -24,25 +30,51 @@ class PreflightError(UserError):
 
 
 async def check_kafka(settings: Settings, topics: Iterable[Topic] = tuple(Topic)) -> dict[Topic, int]:
-    """Partitions of each of `topics`. Raises PreflightError when the broker is away or a topic is missing."""
-    servers = settings.kafka.bootstrap_servers
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers, client_id="campaignwatch-preflight")
+    """Partitions of each of `topics`. Raises PreflightError when Kafka is away or refuses us, or a topic is missing."""
+    wanted = {topic: settings.topic(topic) for topic in topics}
+    async with _admin(settings) as admin:
+        existing = await existing_partitions(admin)
+        missing = [name for name in wanted.values() if name not in existing]
+        hidden = await hidden_topics(admin, missing) if missing else []
+    where = f"Kafka at {settings.kafka.bootstrap_servers}"
+    if hidden:
+        raise PreflightError(f"{where} does not let {_who(settings)} see topic {', '.join(hidden)}; allow it to read and write the topic.")
+    if missing:
+        raise PreflightError(f"{where} has no topic {', '.join(missing)}; run `campaignwatch topics create`.")
+    return {topic: existing[name] for topic, name in wanted.items()}
+
+
+async def check_group(settings: Settings, group: str) -> None:
+    """Raise PreflightError when Kafka does not let us be in the consumer group."""
+    async with _admin(settings) as admin:
+        try:
+            await admin.find_coordinator(group)
+        except GroupAuthorizationFailedError as error:
+            where = f"Kafka at {settings.kafka.bootstrap_servers}"
+            raise PreflightError(
+                f"{where} does not let {_who(settings)} use consumer group {group}; allow it to read the group."
+            ) from error
+        except CoordinatorNotAvailableError:
+            # The first group of a new broker: it is about to make the topic for the groups' offsets.
+            pass
+
+
+@asynccontextmanager
+async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A connected client. Raises PreflightError, with the reason, when Kafka cannot be reached."""
+    admin = AIOKafkaAdminClient(**connection(settings.kafka), client_id="campaignwatch-preflight", request_timeout_ms=_TIMEOUT_MS)
     try:
         await admin.start()
-        try:
-            existing = await existing_partitions(admin)
-        finally:
-            await admin.close()
+        yield admin
     except (KafkaError, OSError, ValueError) as error:
-        raise PreflightError(
-            f"Kafka cannot be reached at {servers} ({error}); start the broker, or set kafka.bootstrap_servers "
-            "(CAMPAIGNWATCH_KAFKA__BOOTSTRAP_SERVERS)."
-        ) from error
-    wanted = {topic: settings.topic(topic) for topic in topics}
-    missing = [name for name in wanted.values() if name not in existing]
-    if missing:
-        raise PreflightError(f"Kafka at {servers} has no topic {', '.join(missing)}; run `campaignwatch topics create`.")
-    return {topic: existing[name] for topic, name in wanted.items()}
+        reason = await why_not(settings.kafka) or f"{str(error) or 'no answer in time'}; try again, and see the broker's log"
+        raise PreflightError(f"Kafka cannot be reached at {settings.kafka.bootstrap_servers}: {reason}.") from error
+    finally:
+        await admin.close()
+
+
+def _who(settings: Settings) -> str:
+    return f"user {settings.kafka.sasl_username}" if settings.kafka.sasl else "this client"
 
 
 async def check_redis(settings: Settings) -> None:

@@ -18,6 +18,7 @@ from aiokafka.partitioner import DefaultPartitioner
 
 from streams.config import Settings
 from streams.errors import UserError
+from streams.kafka import connection
 
 _BATCH_BYTES = 256 * 1024
 _LARGEST_REQUEST = 4 * 1_048_576
@@ -38,7 +39,7 @@ class Sender:
     def __init__(self, settings: Settings) -> None:
         self._servers = settings.kafka.bootstrap_servers
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._servers,
+            **connection(settings.kafka),
             client_id="campaignwatch-producer",
             acks="all",
             max_batch_size=_BATCH_BYTES,

@@ -6,20 +6,26 @@ Nothing else creates topics: an automatic one would have the wrong number of par
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import typer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
+from aiokafka.protocol.metadata import MetadataRequest
 
 from streams.config import INPUT_TOPICS, Settings, Topic, load
 from streams.errors import UserError
+from streams.kafka import connection
+from streams.kafka_probe import why_not
 from streams.options import ConfigOption
 
 _HOUR_MS = 3_600_000
 _VISIBLE_WITHIN = 30.0
+#: Milliseconds for an answer of Kafka.
+_TIMEOUT_MS = 15_000
 #: The broker's own default: a batch of this size is the largest that a producer may send to an input topic.
 INPUT_MESSAGE_BYTES = 1_048_588
 #: A quarantine record holds a whole refused record, key and value in base64 (4/3 of 1 MiB), with room to spare.
@@ -65,6 +71,10 @@ def plan(settings: Settings) -> list[TopicPlan]:
             configs["cleanup.policy"] = "compact"
         else:
             configs |= {"cleanup.policy": "delete", "retention.ms": retention}
+        if settings.kafka.replication_factor > 2:
+            # A record counts as written once two nodes have it, and one node may be away. The broker's own default is 1: while the other
+            # copies are behind, a record that one node has acknowledged would be lost with that node.
+            configs["min.insync.replicas"] = "2"
         if topic is Topic.QUARANTINE:
             configs["max.message.bytes"] = str(QUARANTINE_MESSAGE_BYTES)
         partitions = settings.kafka.partitions if topic in INPUT_TOPICS else 1
@@ -79,28 +89,29 @@ async def create_topics(settings: Settings, plans: Sequence[TopicPlan] | None = 
     reached or refuses.
     """
     wanted = list(plans) if plans is not None else plan(settings)
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers, client_id="campaignwatch-topics")
+    admin = AIOKafkaAdminClient(**connection(settings.kafka), client_id="campaignwatch-topics", request_timeout_ms=_TIMEOUT_MS)
     try:
         await admin.start()
         try:
             return await _create(admin, wanted)
         finally:
             await admin.close()
-    except TimeoutError as error:
-        raise TopicsError(
-            f"Kafka at {settings.kafka.bootstrap_servers}: the new topics are not there after {_VISIBLE_WITHIN:.0f} s; "
-            "look at the broker's log"
-        ) from error
-    except KafkaError as error:
-        raise TopicsError(
-            f"Kafka at {settings.kafka.bootstrap_servers}: {error}; is the broker running, and is kafka.bootstrap_servers right?"
-        ) from error
+    except (KafkaError, OSError, ValueError) as error:
+        reason = await why_not(settings.kafka) or f"{error}; try again, and see the broker's log"
+        raise TopicsError(f"Kafka cannot be reached at {settings.kafka.bootstrap_servers}: {reason}") from error
 
 
 async def existing_partitions(admin: AIOKafkaAdminClient) -> dict[str, int]:
     """Partitions of every topic on the broker."""
     # All topics, not those by name: asking a broker for a topic by name can create it.
     return {found["topic"]: len(found["partitions"]) for found in await admin.describe_topics()}
+
+
+async def hidden_topics(admin: AIOKafkaAdminClient, names: Sequence[str]) -> list[str]:
+    """Those of `names` that this client may not see: they are left out where all topics are asked for."""
+    # Asked for by name, but so that the broker must not create them. The client's own method has no parameter for it.
+    answer = await admin._send_request(MetadataRequest(list(names), allow_auto_topic_creation=False))
+    return [found["topic"] for found in answer.to_object()["topics"] if for_code(found["error_code"]) is TopicAuthorizationFailedError]
 
 
 def topics_create(config: ConfigOption = None) -> None:
@@ -141,10 +152,13 @@ async def _create(admin: AIOKafkaAdminClient, wanted: list[TopicPlan]) -> list[T
 
 async def _wait_for(admin: AIOKafkaAdminClient, names: set[str]) -> dict[str, int]:
     """Partitions of all topics, once `names` are among them: a broker learns of a topic a moment after the controller made it."""
-    async with asyncio.timeout(_VISIBLE_WITHIN):
-        while not names <= (found := await existing_partitions(admin)).keys():
-            await asyncio.sleep(0.05)
-        return found
+    deadline = time.monotonic() + _VISIBLE_WITHIN
+    while not names <= (found := await existing_partitions(admin)).keys():
+        if time.monotonic() > deadline:
+            missing = ", ".join(sorted(names - found.keys()))
+            raise TopicsError(f"{missing}: created, but not there after {_VISIBLE_WITHIN:.0f} s; see the broker's log")
+        await asyncio.sleep(0.05)
+    return found
 
 
 async def _configs(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:

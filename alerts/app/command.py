@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 from alerts.app.feed import check_ladder
-from alerts.app.process import run, stop_on_signals
+from alerts.app.process import run
 from alerts.rules import Rule, load_rules
 from streams import logs
 from streams.config import Settings, load
+from streams.kafka import connection
 from streams.options import ConfigOption
 from streams.preflight import check_redis
+from streams.stopping import stop_on_signals, unless_stopped
+
+log = logging.getLogger(__name__)
 
 
 def alerts(config: ConfigOption = None) -> None:
@@ -26,5 +31,8 @@ def alerts(config: ConfigOption = None) -> None:
 async def _main(settings: Settings, rules: Sequence[Rule]) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
-    await check_redis(settings)
-    await run(settings, rules, stop)
+    log.info("alerts: starting")
+    # Files that cannot be used are to be said now, and not when there is something to deliver.
+    connection(settings.kafka)
+    if await unless_stopped(stop, check_redis(settings)):
+        await run(settings, rules, stop)

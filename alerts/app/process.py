@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
@@ -21,6 +20,7 @@ from streams.api.health import Health
 from streams.api.incidents import StoredIncidents
 from streams.api.server import build_app, serve
 from streams.config import Settings
+from streams.stopping import end_step
 from streams.tables.reader import TableReader
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,9 @@ logger = logging.getLogger(__name__)
 #: Without an answer of Redis for this many ticks the process is not ready, and for that many it asks to be restarted.
 _READY_TICKS, _ALIVE_TICKS = 3, 30
 #: Seconds that the tasks get to end.
-_GRACE = 5.0
+_GRACE = 4.0
+#: Seconds for each of the last steps.
+_CLOSING = 1.0
 
 
 async def run(
@@ -77,8 +79,8 @@ async def run(
             deliver_forever(settings, redis, registry=metrics.registry, clock=clock, stop=stop),
         )
     finally:
-        await server.stop()
-        await redis.aclose()
+        await end_step("closing the pages", server.stop(), _CLOSING)
+        await end_step("closing the connections to Redis", redis.aclose(), _CLOSING)
     logger.info("alerts: ended")
 
 
@@ -92,20 +94,7 @@ async def _until(stop: asyncio.Event, *jobs: Coroutine[Any, Any, None]) -> None:
     await asyncio.wait(tasks, timeout=_GRACE)
     for task in (stopping, *tasks):
         task.cancel()
-    await asyncio.gather(stopping, *tasks, return_exceptions=True)
+    # A task that does not notice is left to the end of the process.
+    await asyncio.wait([stopping, *tasks], timeout=_CLOSING)
     for task in failed:
         task.result()
-
-
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """Let SIGTERM and SIGINT end the process in order; a second one ends it at once."""
-    loop = asyncio.get_running_loop()
-
-    def asked(number: int) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        logger.info("alerts: asked to stop (%s)", signal.Signals(number).name)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked, number)

@@ -24,6 +24,15 @@ from streams.topics import create_topics
 READY_TIMEOUT = 60.0
 #: Seconds for each of the two steps of ending everything: the workers, then what they work on.
 _STOP_WORKERS, _STOP_BACKING = 2.0, 1.0
+#: The demo's broker wants no login and has no certificate, whatever the caller's own demands.
+_OPEN: dict[str, str | None] = {
+    "security_protocol": "PLAINTEXT",
+    "sasl_username": None,
+    "sasl_password": None,
+    "ssl_ca_file": None,
+    "ssl_cert_file": None,
+    "ssl_key_file": None,
+}
 
 
 class DemoError(UserError):
@@ -167,7 +176,9 @@ class Services:
             slack = slack.model_copy(update={"bot_token": SecretStr(self.slack.token), "api_url": self.slack.api_url})
         return given.model_copy(
             update={
-                "kafka": given.kafka.model_copy(update={"bootstrap_servers": self._broker.bootstrap_servers, "replication_factor": 1}),
+                "kafka": given.kafka.model_copy(
+                    update={"bootstrap_servers": self._broker.bootstrap_servers, "replication_factor": 1} | _OPEN
+                ),
                 "redis": given.redis.model_copy(update={"url": self._redis.url}),
                 "money": given.money.model_copy(update={"reporting_currency": "USD", "rates": RATES, "spend_sources": SPEND_SOURCES}),
                 "streams": given.streams.model_copy(update={"http_host": ports.HOST, "http_port": self._port("streams")}),
@@ -197,6 +208,7 @@ class Services:
         settings = self.effective
         values = {
             "KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+            **{f"KAFKA__{name.upper()}": value or "" for name, value in _OPEN.items()},
             "REDIS__URL": settings.redis.url,
             "STREAMS__HTTP_HOST": settings.streams.http_host,
             "STREAMS__HTTP_PORT": str(settings.streams.http_port),

@@ -15,6 +15,7 @@ from aiokafka.errors import (
 from alerts.incidents.change import Change
 from alerts.notify.sink import Rejected, Retry
 from streams.config import Settings, Topic
+from streams.kafka import connection
 
 _REQUEST_TIMEOUT_MS = 10_000
 
@@ -30,6 +31,7 @@ class KafkaSink:
 
     def __init__(self, settings: Settings) -> None:
         self._servers = settings.kafka.bootstrap_servers
+        self._connection = connection(settings.kafka)
         self._topic = settings.topic(Topic.ALERTS)
         self._producer: AIOKafkaProducer | None = None
 
@@ -57,7 +59,7 @@ class KafkaSink:
 
     async def _started(self) -> AIOKafkaProducer:
         if self._producer is None:
-            producer = AIOKafkaProducer(bootstrap_servers=self._servers, acks="all", request_timeout_ms=_REQUEST_TIMEOUT_MS)
+            producer = AIOKafkaProducer(**self._connection, acks="all", request_timeout_ms=_REQUEST_TIMEOUT_MS)
             try:
                 await producer.start()
             except BaseException:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
-from streams.config import INPUT_TOPICS, Topic, load
+from streams.config import INPUT_TOPICS, Settings, Topic, load
 from streams.logs import configure
 from streams.options import ConfigOption
-from streams.preflight import check_kafka, check_redis
+from streams.preflight import check_group, check_kafka, check_redis
+from streams.stopping import stop_on_signals, unless_stopped
+
+log = logging.getLogger(__name__)
 
 
 def streams(config: ConfigOption = None) -> None:
@@ -15,14 +19,23 @@ def streams(config: ConfigOption = None) -> None:
 
     Start as many as there is work for, up to one per partition; they share it. SIGTERM ends a worker cleanly.
     """
-    from streams.app.worker import run
-
     settings = load(config)
     configure(settings.log_level)
 
-    async def main() -> None:
+    asyncio.run(_main(settings))
+
+
+async def _main(settings: Settings) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    log.info("streams worker starting")
+    # Loading Faust takes a while; the signals are heard before.
+    from streams.app.worker import consumer_group, run
+
+    async def check() -> None:
         await check_redis(settings)
         await check_kafka(settings, (*INPUT_TOPICS, Topic.QUARANTINE))
-        await run(settings)
+        await check_group(settings, consumer_group(settings))
 
-    asyncio.run(main())
+    if await unless_stopped(stop, check()):
+        await run(settings, stop)

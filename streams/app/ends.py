@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -23,10 +24,13 @@ _EVERY = 10.0
 
 
 class LogEnds:
-    """The newest known end of each partition that `wanted` names: the offset after its last record."""
+    """The newest known end of each partition that `wanted` names: the offset after its last record.
 
-    def __init__(self, bootstrap_servers: str, wanted: Callable[[], Iterable[TP]], *, clock: Callable[[], float]) -> None:
-        self._servers = bootstrap_servers
+    `connection` is that of `streams.kafka`.
+    """
+
+    def __init__(self, connection: Mapping[str, Any], wanted: Callable[[], Iterable[TP]], *, clock: Callable[[], float]) -> None:
+        self._connection = connection
         self._wanted = wanted
         self._clock = clock
         #: When the broker last answered, epoch s.
@@ -49,7 +53,7 @@ class LogEnds:
             await asyncio.sleep(_EVERY)
 
     async def _ask_on(self) -> None:
-        consumer = AIOKafkaConsumer(bootstrap_servers=self._servers, client_id="campaignwatch-ends", group_id=None)
+        consumer = AIOKafkaConsumer(**self._connection, client_id="campaignwatch-ends", group_id=None)
         try:
             await consumer.start()
             while True:

@@ -19,6 +19,7 @@ from streams.events.refusal import Refusal
 from streams.ingest.claiming import Share
 from streams.ingest.continuity import LogState
 from streams.ingest.owner import KafkaFailure, PartitionOwner
+from streams.kafka import connection
 from streams.metrics.ingest import IngestMetrics
 from streams.quarantine.record import quarantine_record
 from streams.tables.generations import PartitionTables
@@ -40,7 +41,7 @@ class AssignedPartitions:
         self._clock = clock
         self._owners: dict[TP, PartitionOwner] = {}
         self._left: dict[TP, int] = {}
-        self.ends = LogEnds(settings.kafka.bootstrap_servers, lambda: self._owners, clock=clock)
+        self.ends = LogEnds(connection(settings.kafka), lambda: self._owners, clock=clock)
         self._topics = {settings.topic(topic): topic for topic in INPUT_TOPICS}
         #: Set by the app once Faust has made its consumer.
         self.consumer: Callable[[], Consumer] | None = None

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
-import threading
 import time
 from collections.abc import Coroutine
 from typing import Any, cast
@@ -16,12 +13,15 @@ from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
+from streams.api.server import Server
 from streams.app.owners import AssignedPartitions
 from streams.app.pages import serve_pages
 from streams.app.upkeep import Upkeep
 from streams.config import INPUT_TOPICS, Settings
+from streams.kafka import connection, faust_credentials
 from streams.metrics.ingest import IngestMetrics
 from streams.metrics.kpis import KpiMetrics
+from streams.stopping import WITHIN, end_step, end_within, unless_stopped
 from streams.tables.reader import TableReader
 from streams.transport import Consumer
 
@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 _POLL_INTERVAL = 24 * 3_600.0
 #: Batches that wait in an agent's queue; each is up to 1 MiB of records.
 _QUEUED_BATCHES = 8
-#: Seconds that shutting down may take before the process ends regardless; what was not applied is read again by the next owner.
-_GRACE = 8.0
+#: Seconds for each step of an orderly end; together they leave some of what `streams.stopping` allows.
+_APPLYING, _LEAVING, _CLOSING = 4.0, 2.0, 0.5
 _LARGEST_RECORD = 4 * 1024 * 1024
 
 
@@ -44,13 +44,19 @@ class WorkerApp(faust.App):
         """No tables on disk, so no directory for them."""
 
 
+def consumer_group(settings: Settings) -> str:
+    """The group that all workers of an installation are in."""
+    return f"{settings.kafka.topic_prefix}-streams"
+
+
 def build_app(settings: Settings) -> WorkerApp:
     """The Faust app of one worker: an agent per input topic, which hands each batch to the owner of its partition."""
     brokers = ";".join(f"campaignwatch://{server.strip()}" for server in settings.kafka.bootstrap_servers.split(","))
     session = settings.kafka.session_timeout
     app = WorkerApp(
-        f"{settings.kafka.topic_prefix}-streams",
+        consumer_group(settings),
         broker=brokers,
+        broker_credentials=faust_credentials(settings.kafka),
         broker_session_timeout=session,
         broker_heartbeat_interval=session / 4,
         broker_request_timeout=max(session * 2, 40.0),
@@ -77,23 +83,22 @@ def _add_agent(app: WorkerApp, name: str, topic: str) -> None:
             await app.owners.take(batch)
 
 
-async def run(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT; then apply what is pending, leave the group and return. Raises if the worker cannot go on."""
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Work until `stop` is set; then apply what is pending, leave the group and return. Raises if the worker cannot go on."""
     redis = Redis.from_url(settings.redis.url, socket_timeout=settings.redis.timeout, socket_connect_timeout=settings.redis.timeout)
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers, acks="all", max_request_size=_LARGEST_RECORD)
+    producer = AIOKafkaProducer(**connection(settings.kafka), acks="all", max_request_size=_LARGEST_RECORD)
     app = build_app(settings)
     registry = CollectorRegistry()
     owners = AssignedPartitions(settings, redis, producer, IngestMetrics(registry), clock=time.time)
     owners.consumer = lambda: cast(Consumer, app.consumer)
     app.owners = owners
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     reader = TableReader(redis, settings)
     kpis = KpiMetrics(settings, reader, registry)
     beside: list[asyncio.Task[None]] = []
-    pages = None
-    try:
+    pages: Server | None = None
+
+    async def start() -> None:
+        nonlocal pages
         await producer.start()
         pages = await serve_pages(settings, reader, redis, registry, owners)
         beside.append(asyncio.create_task(kpis.run(), name="KPIs of /metrics"))
@@ -102,22 +107,23 @@ async def run(settings: Settings) -> None:
         app.finalize()
         await app.start()
         log.info("streams worker started; pages on http://%s:%d", settings.streams.http_host, pages.port)
-        await _first(stop.wait(), app.wait_until_stopped())
+
+    try:
+        if await unless_stopped(stop, start()):
+            await _first(stop.wait(), app.wait_until_stopped())
         if not stop.is_set():
             raise RuntimeError("the Kafka consumer stopped by itself; see the log above. Start the worker again: nothing is lost")
     finally:
-        hard_exit = threading.Timer(_GRACE, os._exit, (0 if stop.is_set() else 1,))
-        hard_exit.daemon = True
-        hard_exit.start()
+        if not stop.is_set():
+            end_within(WITHIN, status=1)
         for task in beside:
             task.cancel()
-        await owners.release_all()
-        await app.stop()
+        await end_step("applying what is pending", owners.release_all(), _APPLYING)
+        await end_step("leaving the consumer group", app.stop(), _LEAVING)
         if pages is not None:
-            await pages.stop()
-        await producer.stop()
-        await redis.aclose()
-        hard_exit.cancel()
+            await end_step("closing the pages", pages.stop(), _CLOSING)
+        await end_step("closing the producer", producer.stop(), _CLOSING)
+        await end_step("closing the connections to Redis", redis.aclose(), _CLOSING)
 
 
 async def _first(*waits: Coroutine[Any, Any, Any]) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from streams.embedded import kafka_protocol, ports
+from streams.embedded.apache_security import PROTOCOLS, Protocol, Security
 from streams.embedded.process import EmbeddedError, Server
 
 VERSION = "4.3.1"
@@ -55,7 +56,6 @@ _PROPERTIES = {
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
-    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
     "auto.create.topics.enable": "false",
     "offsets.topic.replication.factor": "1",
     "offsets.topic.num.partitions": "1",
@@ -81,23 +81,36 @@ _FORMAT_TIMEOUT = 60.0
 class ApacheKafka(Server):
     """Apache Kafka on a loopback port. What was written survives `kill` and `restart` and goes with `close`.
 
-    `properties` are added to server.properties and win over what stands there. The first start on a machine fetches the jars
-    (45 MB) into the user's cache directory.
+    `properties` are added to server.properties and win over what stands there. `security` opens further listeners, with TLS and logins;
+    the open one stays. The first start on a machine fetches the jars (45 MB) into the user's cache directory.
     """
 
     name = "Apache Kafka"
     start_timeout = 90.0
     stop_timeout = 20.0
 
-    def __init__(self, *, port: int | None = None, directory: Path | None = None, properties: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        port: int | None = None,
+        directory: Path | None = None,
+        properties: Mapping[str, str] | None = None,
+        security: Security | None = None,
+    ) -> None:
         super().__init__(port=port, directory=directory)
         self._properties = dict(properties or {})
+        self._security = security
+        self._secure_ports: dict[str, int] = {}
         self._controller_port = 0
 
     @property
     def bootstrap_servers(self) -> str:
-        """host:port for clients."""
+        """host:port for clients, of the open listener."""
         return f"{ports.HOST}:{self.port}"
+
+    def secure_servers(self, protocol: Protocol) -> str:
+        """host:port for clients that speak `protocol`; needs `security`. Known from the first start on."""
+        return f"{ports.HOST}:{self._secure_ports[protocol]}"
 
     @property
     def data_directory(self) -> Path:
@@ -109,19 +122,15 @@ class ApacheKafka(Server):
         libraries()
         if not self._controller_port or not ports.is_free(self._controller_port):
             self._controller_port = ports.free_port()
-        controller = f"{ports.HOST}:{self._controller_port}"
-        properties = {
-            **_PROPERTIES,
-            "controller.quorum.bootstrap.servers": controller,
-            "listeners": f"PLAINTEXT://{self.bootstrap_servers},CONTROLLER://{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
-            "log.dirs": str(self.data_directory),
-            **self._properties,
-        }
+        if self._security is not None:
+            self._secure_ports = {protocol: self._secure_ports.get(protocol) or ports.free_port() for protocol in PROTOCOLS}
+        properties = {**_PROPERTIES, **self._addresses(), **(self._security.properties() if self._security else {}), **self._properties}
         (self.directory / "server.properties").write_text("".join(f"{k}={v}\n" for k, v in properties.items()), encoding="utf-8")
         (self.directory / "log4j2.properties").write_text(_LOG4J, encoding="utf-8")
         if not (self.data_directory / "meta.properties").exists():
-            self._format()
+            command = [*self._java("-Xmx128m"), "kafka.tools.StorageTool", "format", "-c", str(self.directory / "server.properties")]
+            command += [*self._format_options(), *(self._security.format_options() if self._security else ())]
+            _run(command, "formatting its storage", _FORMAT_TIMEOUT, self.directory)
 
     def command(self) -> list[str]:
         """The broker, with a heap that suits a test."""
@@ -129,18 +138,39 @@ class ApacheKafka(Server):
 
     def answers(self) -> bool:
         """Whether the node has registered itself with its controller."""
-        return kafka_protocol.knows_a_broker(ports.HOST, self.port)
+        return kafka_protocol.knows_broker_at(ports.HOST, self.port)
+
+    def tool(self, name: str, *arguments: str) -> str:
+        """Run one of Kafka's command line tools by its class, such as org.apache.kafka.tools.TopicCommand; what it says.
+
+        Raises EmbeddedError when it fails.
+        """
+        return _run([*self._java("-Xmx128m"), name, *arguments], name.rpartition(".")[2], _FORMAT_TIMEOUT, self.directory)
+
+    def _addresses(self) -> dict[str, str]:
+        """The properties that say where the node listens and where its controllers are."""
+        controller = f"{ports.HOST}:{self._controller_port}"
+        listeners = {"PLAINTEXT": self.port, **self._secure_ports}
+        open_to_clients = ",".join(f"{name}://{ports.HOST}:{port}" for name, port in listeners.items())
+        return {
+            "controller.quorum.bootstrap.servers": controller,
+            "listeners": f"{open_to_clients},CONTROLLER://{controller}",
+            "advertised.listeners": open_to_clients,
+            "listener.security.protocol.map": ",".join(["CONTROLLER:PLAINTEXT", *(f"{name}:{name}" for name in listeners)]),
+            "log.dirs": str(self.data_directory),
+        }
+
+    def _format_options(self) -> list[str]:
+        return ["-t", new_cluster_id(), "--standalone"]
 
     def _java(self, *options: str) -> list[str]:
         log4j = f"-Dlog4j2.configurationFile=file:{self.directory / 'log4j2.properties'}"
         return [java(), *options, "-XX:TieredStopAtLevel=1", "-cp", f"{libraries()}/*", log4j]
 
-    def _format(self) -> None:
-        # A cluster id is 16 bytes in URL-safe base64 without padding; one that starts with a dash would be read as an option.
-        cluster_id = "A" + urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
-        properties = str(self.directory / "server.properties")
-        command = [*self._java("-Xmx128m"), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", properties, "--standalone"]
-        _run(command, "formatting its storage", _FORMAT_TIMEOUT, self.directory)
+
+def new_cluster_id() -> str:
+    """16 random bytes in URL-safe base64 without padding. One that starts with a dash would be read as an option."""
+    return "A" + urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
 
 
 def java() -> str:
@@ -177,7 +207,7 @@ def libraries() -> Path:
     return target
 
 
-def _run(command: list[str], doing: str, timeout: float, directory: Path) -> None:
+def _run(command: list[str], doing: str, timeout: float, directory: Path) -> str:
     try:
         done = subprocess.run(
             command, cwd=directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, check=False
@@ -186,6 +216,8 @@ def _run(command: list[str], doing: str, timeout: float, directory: Path) -> Non
         raise EmbeddedError(f"Apache Kafka: {doing} took longer than {timeout:.0f} s") from error
     except OSError as error:
         raise EmbeddedError(f"Apache Kafka: {doing}: {command[0]} cannot be started: {error.strerror}") from error
+    said = done.stdout.decode("utf-8", "replace").strip()
     if done.returncode != 0:
-        tail = "\n".join(done.stdout.decode("utf-8", "replace").strip().splitlines()[-15:])
+        tail = "\n".join(said.splitlines()[-15:])
         raise EmbeddedError(f"Apache Kafka: {doing} failed with status {done.returncode}:\n{tail}")
+    return said

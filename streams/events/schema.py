@@ -266,7 +266,10 @@ def asyncapi(settings: Settings) -> Schema:
 def _servers(settings: Settings) -> Iterator[tuple[str, Schema]]:
     hosts = [host.strip() for host in settings.kafka.bootstrap_servers.split(",") if host.strip()]
     for number, host in enumerate(hosts, 1):
-        yield "kafka" if len(hosts) == 1 else f"kafka-{number}", {"host": host, "protocol": "kafka"}
+        yield (
+            "kafka" if len(hosts) == 1 else f"kafka-{number}",
+            {"host": host, "protocol": "kafka-secure" if settings.kafka.tls else "kafka"},
+        )
 
 
 def _channel(topic: Topic, planned: TopicPlan) -> Schema:

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 
 from streams.config import Settings, Topic
 from streams.errors import UserError
+from streams.kafka import connection
 from streams.preflight import check_kafka
 from streams.quarantine.record import Coordinates, Quarantined, QuarantineError, decode_quarantined
 
@@ -114,7 +115,7 @@ def _found(key: bytes | None, value: bytes | None, headers: dict[str, bytes]) ->
 @asynccontextmanager
 async def _consumer(settings: Settings, partitions: list[TopicPartition]) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka.bootstrap_servers,
+        **connection(settings.kafka),
         client_id="campaignwatch-quarantine",
         group_id=None,
         enable_auto_commit=False,

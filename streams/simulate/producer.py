@@ -18,6 +18,7 @@ from aiokafka.structs import RecordMetadata
 
 from streams.config import EVENT_TOPICS, Settings, Topic
 from streams.errors import UserError
+from streams.kafka import connection
 from streams.simulate.traffic import Record
 from streams.simulate.world import World
 
@@ -44,7 +45,7 @@ class EventProducer:
         #: Records confirmed by the broker, by topic.
         self.produced: Counter[Topic] = Counter()
         self._kafka = AIOKafkaProducer(
-            bootstrap_servers=settings.kafka.bootstrap_servers,
+            **connection(settings.kafka),
             client_id="campaignwatch-simulation",
             max_batch_size=BATCH_BYTES,
             request_timeout_ms=int(TIMEOUT * 1000),

@@ -11,14 +11,18 @@ import pytest
 import redis
 
 from streams.config import Alerts, Kafka, Redis, Settings, Streams
-from streams.embedded import ApacheKafka, EmbeddedBroker, EmbeddedRedis
+from streams.embedded import ApacheKafka, EmbeddedBroker, EmbeddedRedis, KafkaCluster
 from streams.topics import create_topics
 
-Broker = EmbeddedBroker | ApacheKafka
+Broker = EmbeddedBroker | ApacheKafka | KafkaCluster
 CreateTopics = Callable[[Settings], Awaitable[None]]
 
 _HERE = Path(__file__).parent
-APACHE = os.environ.get("CAMPAIGNWATCH_TEST_KAFKA", "embedded") == "apache"
+_KAFKA: dict[str, type[Broker]] = {"embedded": EmbeddedBroker, "apache": ApacheKafka, "cluster": KafkaCluster}
+KAFKA = _KAFKA[os.environ.get("CAMPAIGNWATCH_TEST_KAFKA", "embedded")]
+APACHE = KAFKA is not EmbeddedBroker
+#: Copies of each partition, one for each node.
+COPIES = 3 if KAFKA is KafkaCluster else 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,8 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
-    """The broker of the session: embedded, or Apache Kafka with CAMPAIGNWATCH_TEST_KAFKA=apache. Tests must not end it."""
-    with ApacheKafka() if APACHE else EmbeddedBroker() as server:
+    """The broker of the session; CAMPAIGNWATCH_TEST_KAFKA: embedded, apache, or cluster (three nodes). Tests must not end it."""
+    with KAFKA() as server:
         yield server
 
 
@@ -57,7 +61,13 @@ def settings(broker: Broker, redis_url: str) -> Settings:
     """Settings for this test alone: its own topic prefix and namespace, free HTTP ports. The topics are not there yet."""
     unique = uuid.uuid4().hex[:8]
     return Settings(
-        kafka=Kafka(bootstrap_servers=broker.bootstrap_servers, topic_prefix=f"t-{unique}", partitions=2, session_timeout=6.0),
+        kafka=Kafka(
+            bootstrap_servers=broker.bootstrap_servers,
+            topic_prefix=f"t-{unique}",
+            partitions=2,
+            replication_factor=COPIES,
+            session_timeout=6.0,
+        ),
         redis=Redis(url=redis_url, namespace=f"t-{unique}"),
         streams=Streams(http_port=0),
         alerts=Alerts(http_port=0),

@@ -32,9 +32,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from streams.config import Kafka, Money, Redis, Settings, Streams, Topic
 from streams.embedded import EmbeddedRedis
+from streams.kafka import connection
 from streams.preflight import check_kafka
 from streams.producing import Sender
-from tests.integration.conftest import Broker
+from tests.integration.conftest import COPIES, Broker
 from tests.integration.processes import running, settings_file
 
 T = TypeVar("T")
@@ -52,7 +53,13 @@ def own_settings(broker: Broker, redis_server: EmbeddedRedis, **sections: Any) -
     """
     unique = uuid.uuid4().hex[:8]
     usual: dict[str, Any] = {
-        "kafka": Kafka(bootstrap_servers=broker.bootstrap_servers, topic_prefix=f"t-{unique}", partitions=2, session_timeout=6.0),
+        "kafka": Kafka(
+            bootstrap_servers=broker.bootstrap_servers,
+            topic_prefix=f"t-{unique}",
+            partitions=2,
+            replication_factor=COPIES,
+            session_timeout=6.0,
+        ),
         "redis": Redis(url=redis_server.url, namespace=f"t-{unique}"),
         "streams": Streams(http_port=0),
         "money": Money(),
@@ -231,7 +238,7 @@ async def records(settings: Settings, topic: Topic, count: int, *, timeout: floa
     """The records of a topic from its start, once at least `count` are there and nothing more comes."""
     name = settings.topic(topic)
     partitions = [TopicPartition(name, number) for number in range((await check_kafka(settings, [topic]))[topic])]
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka.bootstrap_servers, group_id=None)
+    consumer = AIOKafkaConsumer(**connection(settings.kafka), group_id=None)
     await consumer.start()
     try:
         consumer.assign(partitions)

@@ -1,0 +1,79 @@
+"""How a process ends that is asked to: in order if it can, and within seconds in any case."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import Coroutine
+from types import FrameType
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+#: Seconds from the signal to the end, whatever hangs. What was not applied by then is read again by the next owner.
+WITHIN = 8.0
+#: Seconds that something that is given up gets to notice.
+_NOTICE = 1.0
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Let SIGTERM and SIGINT set `stop`, and end the process with status 0 if it is still there `WITHIN` seconds later.
+
+    A second signal ends it at once. To be called in the main thread, in the loop that `stop` is used in, before anything that can hang.
+    """
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    # No handler of the loop: it would have to wait for a loop that something blocks.
+    def ask(number: int, _: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            os._exit(128 + number)
+        asked = True
+        end_within(WITHIN, status=0)
+        loop.call_soon_threadsafe(stop.set)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask)
+
+
+def end_within(seconds: float, *, status: int) -> None:
+    """End the process with that status after so many seconds, if it has not ended by then. Cannot be taken back.
+
+    Threads of the libraries can keep a process from ending even after its last line.
+    """
+    timer = threading.Timer(seconds, os._exit, (status,))
+    timer.daemon = True
+    timer.start()
+
+
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:
+    """Do the work and return True; or give it up once `stop` is set, and return False. Raises what the work raises."""
+    task, waiting = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+            return True
+        return False
+    finally:
+        waiting.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=_NOTICE)
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                log.debug("given up, it failed: %r", task.exception())
+
+
+async def end_step(doing: str, step: Coroutine[Any, Any, Any], seconds: float) -> None:
+    """A step of an orderly end: it gets so many seconds, and must not keep the steps behind it from being taken. Logs what went wrong."""
+    try:
+        async with asyncio.timeout(seconds):
+            await step
+    except TimeoutError:
+        log.warning("%s took longer than %g s and is left", doing, seconds)
+    except Exception as error:
+        log.warning("%s failed: %r", doing, error)
