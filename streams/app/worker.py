@@ -14,13 +14,13 @@ from typing import Any, cast
 import faust
 from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
-from redis.asyncio import Redis
 
 from streams.app.owners import AssignedPartitions
 from streams.app.pages import serve_pages
 from streams.config import INPUT_TOPICS, Settings
 from streams.metrics.ingest import IngestMetrics
 from streams.metrics.kpis import KpiMetrics
+from streams.redis_client import connect
 from streams.tables.reader import TableReader
 from streams.transport import Consumer
 
@@ -78,7 +78,7 @@ def _add_agent(app: WorkerApp, name: str, topic: str) -> None:
 
 async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; then apply what is pending, leave the group and return. Raises if the worker cannot go on."""
-    redis = Redis.from_url(settings.redis.url, socket_timeout=settings.redis.timeout, socket_connect_timeout=settings.redis.timeout)
+    redis = connect(settings)
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers, acks="all", max_request_size=_LARGEST_RECORD)
     app = build_app(settings)
     registry = CollectorRegistry()
