@@ -103,7 +103,7 @@ class Redis(_Section):
     url: str = "redis://127.0.0.1:6379/0"
     """Where the tables are kept. rediss:// for TLS. Of a cluster, some or all nodes: redis://one:6379,two:6379."""
     cluster: bool = False
-    """Whether the server is a Redis Cluster."""
+    """Whether the server is a Redis Cluster; several nodes in the URL say so too."""
     username: str | None = None
     """User of Redis' access lists; wins over the one in the URL."""
     password: SecretStr | None = None
@@ -122,7 +122,7 @@ class Redis(_Section):
     """Seconds after which a Redis call is given up and tried again."""
 
     @model_validator(mode="after")
-    def _tls_and_cluster_fit_the_url(self) -> Redis:
+    def _tls_fits_the_url(self) -> Redis:
         secure = self.url.startswith("rediss://")
         for name in ("ca_file", "cert_file", "key_file"):
             path: Path | None = getattr(self, name)
@@ -134,9 +134,12 @@ class Redis(_Section):
                 raise ValueError(f"{name}: there is no file {path}")
         if self.key_file is not None and self.cert_file is None:
             raise ValueError("key_file: set cert_file too, the certificate that the key belongs to")
-        if "," in self.url.rpartition("@")[2] and not self.cluster:
-            raise ValueError("url names several servers, which is for a cluster: set redis.cluster to true, or name one server")
         return self
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether to speak to a cluster: because `cluster` says so or the URL names several nodes."""
+        return self.cluster or "," in self.url.rpartition("@")[2]
 
 
 class Pane(_Section):

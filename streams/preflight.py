@@ -54,12 +54,12 @@ async def check_redis(settings: Settings) -> None:
     """Raise PreflightError when Redis is away, refuses the login or the certificate, cannot be written to, or may drop keys on its own."""
     client: Any = connect(settings)
     try:
-        cluster_mode = (await _asked(settings, client.info("cluster"))) if not settings.redis.cluster else {}
+        cluster_mode = (await _asked(settings, client.info("cluster"))) if not settings.redis.is_cluster else {}
         if cluster_mode.get("cluster_enabled"):
             raise PreflightError(
                 f"Redis at {shown(settings)} is a node of a cluster; set redis.cluster to true (CAMPAIGNWATCH_REDIS__CLUSTER=true)."
             )
-        if settings.redis.cluster:
+        if settings.redis.is_cluster:
             await _check_cluster(settings, client)
         else:
             await _check_server(settings, client, shown(settings))
@@ -70,7 +70,7 @@ async def check_redis(settings: Settings) -> None:
 
 async def unsafe_eviction(settings: Settings, client: Any) -> str | None:
     """The first server that may drop keys when its memory is full, and its maxmemory-policy; None when none may. Raises redis errors."""
-    if not settings.redis.cluster:
+    if not settings.redis.is_cluster:
         policy = _policy(await client.info("memory"))
         return None if policy == _KEEPS_ALL else f"{shown(settings)} ({policy})"
     await client.initialize()

@@ -38,7 +38,7 @@ def connect(settings: Settings) -> Redis:
     urls = _urls(section)
     options = _options(section)
     try:
-        if section.cluster:
+        if section.is_cluster:
             return cast(Redis, ClusterClient.of_urls(urls, **options))
         return Redis.from_url(urls[0], **options)
     except (ValueError, OSError) as error:
