@@ -101,14 +101,13 @@ async def _check_cluster(settings: Settings, client: Any) -> None:
     await _asked(settings, client.initialize())
     for node in client.get_primaries():
         plain = client.plain(node)
-        state = await _asked(settings, plain.execute_command("CLUSTER INFO"))
-        words = dict(line.split(":", 1) for line in _text(state).splitlines() if ":" in line) if not isinstance(state, dict) else state
+        words = await _asked(settings, plain.execute_command("CLUSTER INFO"))
         if words.get("cluster_state") != "ok":
             raise PreflightError(
                 f"Redis Cluster: node {node.name} says cluster_state {words.get('cluster_state')} with {words.get('cluster_slots_ok')} of "
                 "16384 slots served; see `redis-cli cluster nodes` for the masters that failed, and start them or let replicas take over."
             )
-        await _check_server(settings, client, node.name)
+        await _check_server(settings, plain, node.name)
 
 
 async def _check_rights(settings: Settings, client: Any) -> None:
@@ -153,7 +152,3 @@ def _why_not(settings: Settings, where: str, error: BaseException) -> str:
     if isinstance(error, ResponseError) and not isinstance(error, ClusterError):
         return f"Redis at {where} answers with an error ({reason})."
     return f"Redis cannot be reached at {where} ({reason}); start it, or {_HINT}."
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
