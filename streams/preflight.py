@@ -135,7 +135,7 @@ async def _asked(settings: Settings, answer: Awaitable[Any]) -> Any:
 
 
 def _why_not(settings: Settings, where: str, error: BaseException) -> str:
-    reason = str(error)
+    reason, secure = str(error), settings.redis.url.startswith("rediss://")
     if "CERTIFICATE_VERIFY_FAILED" in reason:
         if "ostname mismatch" in reason or "not valid for" in reason:
             return (
@@ -143,10 +143,15 @@ def _why_not(settings: Settings, where: str, error: BaseException) -> str:
                 "redis.check_hostname to false if the network is yours."
             )
         return f"Redis at {where} shows a certificate that no known CA vouches for ({reason}); set redis.ca_file to the CA's certificate."
-    if settings.redis.url.startswith("rediss://") and ("CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason.upper()):
+    if secure and ("CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason.upper()):
         return f"Redis at {where} asks for a client certificate ({reason}); set redis.cert_file and redis.key_file."
-    if "WRONG_VERSION_NUMBER" in reason:
-        return f"Redis at {where} does not speak TLS ({reason}); write redis:// in redis.url, or turn TLS on at the server."
+    if secure and settings.redis.cert_file is None and "closed by server" in reason:
+        return (
+            f"Redis at {where} closes the connection after the TLS greeting ({reason}), as one does that asks for a client certificate; "
+            "set redis.cert_file and redis.key_file."
+        )
+    if "WRONG_VERSION_NUMBER" in reason or (secure and "Timeout connecting" in reason):
+        return f"Redis at {where} does not answer in TLS ({reason}); write redis:// in redis.url, or turn TLS on at the server."
     if "cluster support disabled" in reason or "Cluster mode is not enabled" in reason:
         return f"Redis at {where} is no cluster; set redis.cluster to false."
     if isinstance(error, ResponseError) and not isinstance(error, ClusterError):

@@ -15,6 +15,7 @@ import faust
 from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
 
+from streams.app.eviction import EvictionWatch
 from streams.app.owners import AssignedPartitions
 from streams.app.pages import serve_pages
 from streams.config import INPUT_TOPICS, Settings
@@ -90,13 +91,15 @@ async def run(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     reader = TableReader(redis, settings)
     kpis = KpiMetrics(settings, reader, registry)
+    eviction = EvictionWatch(settings, redis, registry)
     beside: list[asyncio.Task[None]] = []
     pages = None
     try:
         await producer.start()
-        pages = await serve_pages(settings, reader, redis, registry, owners)
+        pages = await serve_pages(settings, reader, redis, registry, owners, eviction)
         beside.append(asyncio.create_task(kpis.run(), name="KPIs of /metrics"))
         beside.append(asyncio.create_task(owners.ends.run(), name="ends of the log"))
+        beside.append(asyncio.create_task(eviction.run(), name="maxmemory-policy of Redis"))
         app.finalize()
         await app.start()
         log.info("streams worker started; pages on http://%s:%d", settings.streams.http_host, pages.port)
