@@ -31,7 +31,6 @@ from redis.exceptions import (
     NoScriptError,
     RedisClusterException,
     RedisError,
-    SlotNotCoveredError,
     TimeoutError,  # noqa: A004 - redis-py's name
     TryAgainError,
 )
@@ -47,8 +46,8 @@ def _as_redis_errors() -> Iterator[None]:
     """Raise what a cluster in trouble makes the library raise as redis errors."""
     try:
         yield
-    except SlotNotCoveredError as error:
-        raise ClusterDownError(str(error)) from error
+    except RedisClusterException as error:
+        raise ClusterError(str(error)) from error
 
 
 class ClusterClient(RedisCluster):

@@ -23,8 +23,9 @@ from streams.redis_client import connect
 from streams.tables.keys import PartitionKeys, alerts_key
 from tests.integration.processes import running, settings_file
 from tests.integration.test_alerts_leader import opened, step_of
+from tests.integration.test_redis_secure import PASSWORD, documented_rules, documented_rules_of_a_cluster
 from tests.integration.test_workers import MOVED_WITHIN, Clicks, scraped
-from tests.integration.workers import applied, get, ledger, until, worker
+from tests.integration.workers import Worker, applied, get, ledger, until, worker
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -59,6 +60,13 @@ def fenced(url: str) -> float:
     return scraped(url).get(("campaignwatch_fenced_total", ()), 0)
 
 
+def no_surprises(*workers: Worker) -> None:
+    """Whatever the client raised was known to mean that Redis is away."""
+    for one in workers:
+        assert scraped(one.url)["campaignwatch_flush_failures_total", ()] == 0
+        assert "Traceback" not in one.said()
+
+
 async def test_masters_that_die_one_after_the_other_lose_nothing(on_cluster: Settings, cluster: RedisCluster, tmp_path: Path) -> None:
     clicks = Clicks(on_cluster)
     with worker(on_cluster, tmp_path) as one, worker(on_cluster, tmp_path) as two:
@@ -72,6 +80,7 @@ async def test_masters_that_die_one_after_the_other_lose_nothing(on_cluster: Set
                 await asyncio.to_thread(killed.start)
                 await asyncio.to_thread(cluster.wait_for_replicas)
         await clicks.all_counted_once(one.url)
+        no_surprises(one, two)
 
 
 async def test_what_a_replica_that_was_behind_does_not_know_is_read_again(
@@ -96,6 +105,7 @@ async def test_what_a_replica_that_was_behind_does_not_know_is_read_again(
             await until(lambda: fenced(one.url) + fenced(two.url), lambda count: count > before, timeout=MOVED_WITHIN)
             await asyncio.to_thread(master.start)
         await clicks.all_counted_once(two.url)
+        no_surprises(one, two)
 
 
 async def test_incidents_their_outbox_and_the_lease_outlive_their_master(on_cluster: Settings, cluster: RedisCluster) -> None:
@@ -202,3 +212,19 @@ async def test_a_cluster_that_is_not_fit_for_use_is_refused_in_words(on_cluster:
 
     said: str = await until(refusal, lambda said: "cluster_state" in said)
     assert re.search(r"node 127\.0\.0\.1:\d+ says cluster_state fail", said)
+
+
+async def test_the_documented_rights_are_enough_on_a_cluster(
+    on_cluster: Settings, cluster: RedisCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for node in cluster.nodes:
+        with cluster.client(node) as direct:
+            rules = [*documented_rules(on_cluster.redis.namespace), *documented_rules_of_a_cluster()]
+            direct.execute_command("ACL SETUSER", "monitor", *rules)
+    monkeypatch.setenv("CAMPAIGNWATCH_REDIS__PASSWORD", PASSWORD)
+    settings = on_cluster.model_copy(update={"redis": on_cluster.redis.model_copy(update={"username": "monitor"})})
+    clicks = Clicks(settings)
+    with worker(settings, tmp_path) as one:
+        await clicks.send(300)
+        await clicks.all_counted_once(one.url)
+        assert "NOPERM" not in one.said()

@@ -32,9 +32,16 @@ _DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
 
 def documented_rules(namespace: str) -> list[str]:
     """The words of the ACL SETUSER command in the operations guide, for a namespace."""
-    found = re.search(r"^ACL SETUSER campaignwatch (.+?)^```", _DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    found = re.search(r"^ACL SETUSER monitor (.+?)^```", _DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert found is not None
     return [word.replace("cw:*", f"{namespace}:*").replace("PASSWORD", PASSWORD) for word in found[1].replace("\\\n", " ").split()]
+
+
+def documented_rules_of_a_cluster() -> list[str]:
+    """What the operations guide adds to them on a cluster."""
+    found = re.search(r"On a cluster add `([^`]+)`", _DOCUMENT.read_text(encoding="utf-8"))
+    assert found is not None
+    return found[1].split()
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Secure:
         right: dict[str, Any] = {
             "url": f"rediss://localhost:{self.proxy.port}/0",
             "namespace": namespace,
-            "username": "campaignwatch",
+            "username": "monitor",
             "password": PASSWORD,
             "ca_file": self.files / "ca.pem",
             "cert_file": self.files / "client.pem",
@@ -73,7 +80,7 @@ def secure(settings: Settings, tmp_path: Path) -> Iterator[Secure]:
     context.verify_mode = ssl.CERT_REQUIRED
     with EmbeddedRedis() as server, Proxy(server.port, tls=context) as proxy:
         with redis.Redis(port=server.port) as client:
-            client.execute_command("ACL SETUSER", "campaignwatch", *documented_rules(settings.redis.namespace))
+            client.execute_command("ACL SETUSER", "monitor", *documented_rules(settings.redis.namespace))
             client.execute_command("ACL SETUSER", "default", "off")
         yield Secure(server, proxy, tmp_path)
 
@@ -109,7 +116,7 @@ async def test_all_processes_run_with_the_documented_rights_over_tls(
         ({"username": None, "password": None}, r"refuses the login .*set redis\.username and redis\.password"),
         ({"ca_file": None}, r"no known CA vouches for .*set redis\.ca_file"),
         ({"cert_file": None, "key_file": None}, r"asks for a client certificate.*set redis\.cert_file and redis\.key_file"),
-        ({"namespace": "elsewhere"}, r"lets user campaignwatch in but not do all it must .*docs/operations\.md"),
+        ({"namespace": "elsewhere"}, r"lets user monitor in but not do all it must .*docs/operations\.md"),
     ],
     ids=["password", "login", "ca", "certificate", "rights"],
 )
