@@ -80,7 +80,7 @@ async def test_a_cluster_of_which_nothing_answers_is_a_redis_error() -> None:
     for _ in range(2):
         with pytest.raises(ClusterError):
             await client.get("x")
+        pipe: Any = client.pipeline(transaction=True)
         with pytest.raises(RedisError):
-            pipe: Any = client.pipeline(transaction=True)
             await pipe.get("x").execute()
     await client.aclose()
