@@ -87,6 +87,8 @@ def _urls(section: RedisSettings) -> Sequence[str]:
         if section.password is not None:
             password = quote(section.password.get_secret_value(), safe="")
         login = f"{username}:{password}@" if username or password else ""
-        return [urlunsplit(parts._replace(netloc=login + host)) for host in hosts.split(",")]
+        # urlunsplit would drop the slashes of a unix:// URL.
+        path = urlunsplit(("", "", parts.path, parts.query, ""))
+        return [f"{parts.scheme}://{login}{host}{path}" for host in hosts.split(",")]
     except ValueError as error:
         raise UserError(f"redis.url is not a URL; it should look like {_EXAMPLE}.") from error

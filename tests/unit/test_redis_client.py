@@ -31,6 +31,9 @@ def test_the_settings_own_login_wins_over_the_urls() -> None:
     assert login(of(url="redis://ann:one@h:1/0", username="bob", password="two")) == ("bob", "two")
     assert login(of(url="redis://h:1/0", password="two")) == (None, "two")
     assert login(of(url="redis://h:1/0")) == (None, None)
+    socket = of(url="unix:///run/redis.sock?db=2", password="two")
+    assert login(socket) == (None, "two")
+    assert connect(socket).connection_pool.connection_kwargs["path"] == "/run/redis.sock"
 
 
 @pytest.mark.parametrize(
