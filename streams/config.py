@@ -156,11 +156,47 @@ class Redis(_Section):
     """Where the tables, incidents and the outbox are."""
 
     url: Annotated[str, Field(repr=False)] = "redis://127.0.0.1:6379/0"
-    """Where the tables are kept. rediss:// for TLS. With a password it is a secret."""
+    """Where the tables are kept. rediss:// for TLS. With a password it is a secret. Of a cluster, some or all nodes: redis://one:6379,two:6379."""
+    cluster: bool = False
+    """Whether the server is a Redis Cluster; several nodes in the URL say so too."""
+    username: str | None = None
+    """User of Redis' access lists; wins over the one in the URL."""
+    password: SecretStr | None = None
+    """Password; wins over the one in the URL."""
+    ca_file: Path | None = None
+    """CA certificates (PEM) that vouch for the server's; without it those of the system."""
+    cert_file: Path | None = None
+    """Certificate (PEM) that Campaignwatch shows the server, where that asks for one."""
+    key_file: Path | None = None
+    """Private key (PEM) of that certificate."""
+    check_hostname: bool = True
+    """Whether the server's certificate must name the host in the URL."""
     namespace: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,64}$")] = "cw"
     """First part of every key, so that several installations can share a server."""
     timeout: Seconds = 5.0
     """Seconds after which a Redis call is given up and tried again."""
+    check_interval: Seconds = 60.0
+    """Seconds between two looks at whether Redis may drop keys when its memory is full (maxmemory-policy)."""
+
+    @model_validator(mode="after")
+    def _tls_fits_the_url(self) -> Redis:
+        secure = self.url.startswith("rediss://")
+        for name in ("ca_file", "cert_file", "key_file"):
+            path: Path | None = getattr(self, name)
+            if path is None:
+                continue
+            if not secure:
+                raise ValueError(f"{name} is for TLS, which starts with rediss:// in redis.url")
+            if not path.is_file():
+                raise ValueError(f"{name}: there is no file {path}")
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("key_file: set cert_file too, the certificate that the key belongs to")
+        return self
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether to speak to a cluster: because `cluster` says so or the URL names several nodes."""
+        return self.cluster or "," in self.url.rpartition("@")[2]
 
 
 class Pane(_Section):

@@ -6,23 +6,27 @@ missing (a Redis that evicts keys).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
-import redis.asyncio as redis
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CoordinatorNotAvailableError, GroupAuthorizationFailedError, KafkaError
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, ClusterError, NoPermissionError, RedisError, ResponseError
 
 from streams.config import Settings, Topic
 from streams.errors import UserError
 from streams.kafka import connection
 from streams.kafka_probe import why_not
-from streams.secrets import shown_url
+from streams.redis_client import connect, shown
 from streams.topics import existing_partitions, hidden_topics
 
 #: Milliseconds for an answer of Kafka, then it is looked into why there is none.
 _TIMEOUT_MS = 10_000
+_HINT = "set redis.url (CAMPAIGNWATCH_REDIS__URL)"
+_KEEPS_ALL = "noeviction"
+_WRITE_AND_REMOVE = "redis.call('SET', KEYS[1], '1', 'EX', '60') return redis.call('DEL', KEYS[1])"
 
 
 class PreflightError(UserError):
@@ -78,36 +82,109 @@ def _who(settings: Settings) -> str:
 
 
 async def check_redis(settings: Settings) -> None:
-    """Raise PreflightError when Redis is away, refuses the login, cannot be written to, or may drop keys on its own."""
-    shown = shown_url(settings.redis.url)
-    hint = "set redis.url (CAMPAIGNWATCH_REDIS__URL)"
+    """Raise PreflightError when Redis is away, refuses the login or the certificate, cannot be written to, or may drop keys on its own."""
+    client: Any = connect(settings)
     try:
-        client = redis.Redis.from_url(
-            settings.redis.url, socket_timeout=settings.redis.timeout, socket_connect_timeout=settings.redis.timeout
-        )
-    except ValueError:
-        # Without the cause: what it takes for a port may be a piece of the password.
-        raise PreflightError(
-            f"redis.url {shown!r} is not a Redis URL; {hint}, such as redis://:PASSWORD@127.0.0.1:6379/0. Signs such as / # ? @ in the "
-            "password are written as %2F %23 %3F %40."
-        ) from None
-    try:
-        await client.ping()
-        memory = await client.info("memory")
-        replication = await client.info("replication")
-    except (AuthenticationError, NoPermissionError) as error:
-        raise PreflightError(f"Redis at {shown} refuses the login ({error}); put user and password into redis.url.") from error
-    except (RedisError, OSError, TimeoutError) as error:
-        if isinstance(error, ResponseError):
-            raise PreflightError(f"Redis at {shown} answers with an error ({error}).") from error
-        raise PreflightError(f"Redis cannot be reached at {shown} ({error}); start it, or {hint}.") from error
+        cluster_mode = (await _asked(settings, client.info("cluster"))) if not settings.redis.is_cluster else {}
+        if cluster_mode.get("cluster_enabled"):
+            raise PreflightError(
+                f"Redis at {shown(settings)} is a node of a cluster; set redis.cluster to true (CAMPAIGNWATCH_REDIS__CLUSTER=true)."
+            )
+        if settings.redis.is_cluster:
+            await _check_cluster(settings, client)
+        else:
+            await _check_server(settings, client, shown(settings))
+        await _check_rights(settings, client)
     finally:
         await client.aclose()
+
+
+async def unsafe_eviction(settings: Settings, client: Any) -> str | None:
+    """The first server that may drop keys when its memory is full, and its maxmemory-policy; None when none may. Raises redis errors."""
+    if not settings.redis.is_cluster:
+        policy = _policy(await client.info("memory"))
+        return None if policy == _KEEPS_ALL else f"{shown(settings)} ({policy})"
+    await client.initialize()
+    for node in client.get_primaries():
+        policy = _policy(await client.plain(node).info("memory"))
+        if policy != _KEEPS_ALL:
+            return f"{node.name} ({policy})"
+    return None
+
+
+def _policy(memory: Mapping[str, Any]) -> str:
+    return str(memory.get("maxmemory_policy", _KEEPS_ALL))
+
+
+async def _check_server(settings: Settings, client: Any, name: str) -> None:
+    memory = await _asked(settings, client.info("memory"))
+    replication = await _asked(settings, client.info("replication"))
     if replication.get("role") == "slave":
-        raise PreflightError(f"Redis at {shown} is a replica and cannot be written to; {hint} of its primary.")
-    policy = str(memory.get("maxmemory_policy", "noeviction"))
-    if policy != "noeviction":
+        raise PreflightError(f"Redis at {name} is a replica and cannot be written to; {_HINT} of its primary.")
+    if _policy(memory) != _KEEPS_ALL:
         raise PreflightError(
-            f"Redis at {shown} has maxmemory-policy {policy}: it may drop tables when its memory is full, and the numbers would be wrong "
-            "without a word; set maxmemory-policy to noeviction."
+            f"Redis at {name} has maxmemory-policy {_policy(memory)}: it may drop tables when its memory is full, and the numbers would be "
+            f"wrong without a word; set maxmemory-policy to {_KEEPS_ALL}."
         )
+
+
+async def _check_cluster(settings: Settings, client: Any) -> None:
+    await _asked(settings, client.initialize())
+    for node in client.get_primaries():
+        plain = client.plain(node)
+        words = await _asked(settings, plain.execute_command("CLUSTER INFO"))
+        if words.get("cluster_state") != "ok":
+            raise PreflightError(
+                f"Redis Cluster: node {node.name} says cluster_state {words.get('cluster_state')} with {words.get('cluster_slots_ok')} of "
+                "16384 slots served; see `redis-cli cluster nodes` for the masters that failed, and start them or let replicas take over."
+            )
+        await _check_server(settings, plain, node.name)
+
+
+async def _check_rights(settings: Settings, client: Any) -> None:
+    """Try what the processes do, on a key of their own, so that a missing right is found now and not in the middle of the work."""
+    key = f"{settings.redis.namespace}:{{preflight}}:{secrets.token_hex(8)}"
+    await _asked(settings, client.eval(_WRITE_AND_REMOVE, 1, key))
+
+
+async def _asked(settings: Settings, answer: Awaitable[Any]) -> Any:
+    """Await an answer of Redis. Raises PreflightError with what to do about it."""
+    where = shown(settings)
+    try:
+        return await answer
+    except NoPermissionError as error:
+        raise PreflightError(
+            f"Redis at {where} lets user {settings.redis.username or 'default'} in but not do all it must ({error}); give it the rights "
+            'that docs/operations.md lists under "Redis with TLS, ACL or as a cluster".'
+        ) from error
+    except AuthenticationError as error:
+        raise PreflightError(f"Redis at {where} refuses the login ({error}); set redis.username and redis.password.") from error
+    except RedisError as error:
+        raise PreflightError(_why_not(settings, where, error)) from error
+    except (OSError, TimeoutError) as error:
+        raise PreflightError(_why_not(settings, where, error)) from error
+
+
+def _why_not(settings: Settings, where: str, error: BaseException) -> str:
+    reason, secure = str(error), settings.redis.url.startswith("rediss://")
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        if "ostname mismatch" in reason or "not valid for" in reason:
+            return (
+                f"Redis at {where} shows a certificate for another host name ({reason}); put a name that it holds into redis.url, or set "
+                "redis.check_hostname to false if the network is yours."
+            )
+        return f"Redis at {where} shows a certificate that no known CA vouches for ({reason}); set redis.ca_file to the CA's certificate."
+    if secure and ("CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason.upper()):
+        return f"Redis at {where} asks for a client certificate ({reason}); set redis.cert_file and redis.key_file."
+    if secure and settings.redis.cert_file is None and "closed by server" in reason:
+        return (
+            f"Redis at {where} closes the connection after the TLS greeting ({reason}), as one does that asks for a client certificate; "
+            "set redis.cert_file and redis.key_file."
+        )
+    if "WRONG_VERSION_NUMBER" in reason or (secure and "Timeout connecting" in reason):
+        return f"Redis at {where} does not answer in TLS ({reason}); write redis:// in redis.url, or turn TLS on at the server."
+    if "cluster support disabled" in reason or "Cluster mode is not enabled" in reason:
+        return f"Redis at {where} is no cluster; set redis.cluster to false."
+    if isinstance(error, ResponseError) and not isinstance(error, ClusterError):
+        return f"Redis at {where} answers with an error ({reason})."
+    return f"Redis cannot be reached at {where} ({reason}); start it, or {_HINT}."

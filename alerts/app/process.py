@@ -10,8 +10,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from redis.asyncio import Redis
-
 from alerts.app.leader import Leader, wall_clock
 from alerts.app.metrics import AlertsMetrics
 from alerts.notify.delivery import deliver_forever
@@ -20,6 +18,7 @@ from streams.api.health import Health
 from streams.api.incidents import StoredIncidents
 from streams.api.server import build_app, serve
 from streams.config import Settings
+from streams.redis_client import connect
 from streams.stopping import end_step
 from streams.tables.reader import TableReader
 
@@ -42,9 +41,7 @@ async def run(
     the logs.
     """
     metrics = AlertsMetrics(rules)
-    redis = Redis.from_url(
-        settings.redis.url, socket_timeout=settings.redis.timeout, socket_connect_timeout=settings.redis.timeout, health_check_interval=30
-    )
+    redis = connect(settings)
     reader = TableReader(redis, settings)
     leader = Leader(settings, rules, reader, redis, metrics, name=name or f"{socket.gethostname()}:{os.getpid()}", clock=clock)
     started = clock()

@@ -42,6 +42,7 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[2], ARGV[2])
 return 1
 """
+_TIME = "return redis.call('TIME')"
 
 
 def outbox_key(namespace: str) -> str:
@@ -110,8 +111,8 @@ class Outbox:
         return bool(oldest) and _order(oldest[0].id) > _order(cursor)
 
     async def _now(self) -> int:
-        """Redis' own time in ms, which the ids are made of."""
-        seconds, micros = await self._redis.time()
+        """The time in ms of the server that holds the stream, which the ids are made of."""
+        seconds, micros = await _eval(self._redis, _TIME, [self._key], [])
         return int(seconds) * 1000 + int(micros) // 1000
 
 

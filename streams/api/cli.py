@@ -11,10 +11,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from decimal import Decimal
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -31,7 +29,7 @@ from streams.errors import UserError
 from streams.kpis.formulas import KPIS, KpiUnit, is_measure
 from streams.kpis.measures import APPROXIMATE, Unit, unit_of
 from streams.options import ConfigOption
-from streams.secrets import shown_url
+from streams.redis_client import connect, shown
 from streams.tables.reader import TableReader
 from streams.tables.windows import Registered, TableError
 
@@ -92,13 +90,13 @@ def kpis(
 
 
 async def _once(query: KpiQuery, settings: Settings, with_names: bool) -> tuple[KpiPage, dict[str, Registered]]:
-    async with _connect(settings) as redis:
+    async with connect(settings) as redis:
         return await _ask(query, TableReader(redis, settings), settings, with_names)
 
 
 async def _watch(query: KpiQuery, columns: Sequence[str], settings: Settings) -> None:
     console = _console()
-    async with _connect(settings) as redis, AsyncExitStack() as stack:
+    async with connect(settings) as redis, AsyncExitStack() as stack:
         reader = TableReader(redis, settings)
         # In a pipe there is nothing to draw over: one table after the other.
         live = stack.enter_context(Live(console=console, auto_refresh=False, screen=True)) if console.is_terminal else None
@@ -121,16 +119,6 @@ class RedisAway(UserError):
     """The tables cannot be read because Redis does not answer."""
 
 
-def _connect(settings: Settings) -> Redis:
-    timeout = settings.redis.timeout
-    try:
-        return Redis.from_url(settings.redis.url, socket_timeout=timeout, socket_connect_timeout=timeout)
-    except ValueError:
-        # Without the cause: what it takes for a port may be a piece of the password.
-        shown = shown_url(settings.redis.url)
-        raise UserError(f"redis.url {shown!r} is not a Redis URL; it should look like redis://:PASSWORD@127.0.0.1:6379/0") from None
-
-
 async def _ask(query: KpiQuery, reader: TableReader, settings: Settings, with_names: bool) -> tuple[KpiPage, dict[str, Registered]]:
     try:
         page = await answer(query, reader, settings, time.time_ns() // 1_000_000)
@@ -138,11 +126,8 @@ async def _ask(query: KpiQuery, reader: TableReader, settings: Settings, with_na
     except TableError as error:
         raise UserError(str(error)) from error
     except (RedisError, OSError) as error:
-        # The URL may hold a password; host and port are enough.
-        parts = urlsplit(settings.redis.url)
-        where = f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
         advice = "start it, or set redis.url (CAMPAIGNWATCH_REDIS__URL)"
-        raise RedisAway(f"Redis at {where} does not answer ({error}); {advice}") from error
+        raise RedisAway(f"Redis at {shown(settings)} does not answer ({error}); {advice}") from error
     return page, names
 
 

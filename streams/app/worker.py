@@ -11,9 +11,9 @@ from typing import Any, cast
 import faust
 from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
-from redis.asyncio import Redis
 
 from streams.api.server import Server
+from streams.app.eviction import EvictionWatch
 from streams.app.owners import AssignedPartitions
 from streams.app.pages import serve_pages
 from streams.app.upkeep import Upkeep
@@ -21,6 +21,7 @@ from streams.config import INPUT_TOPICS, Settings
 from streams.kafka import connection, faust_credentials
 from streams.metrics.ingest import IngestMetrics
 from streams.metrics.kpis import KpiMetrics
+from streams.redis_client import connect
 from streams.stopping import WITHIN, end_step, end_within, unless_stopped
 from streams.tables.reader import TableReader
 from streams.transport import Consumer
@@ -85,7 +86,7 @@ def _add_agent(app: WorkerApp, name: str, topic: str) -> None:
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set; then apply what is pending, leave the group and return. Raises if the worker cannot go on."""
-    redis = Redis.from_url(settings.redis.url, socket_timeout=settings.redis.timeout, socket_connect_timeout=settings.redis.timeout)
+    redis = connect(settings)
     producer = AIOKafkaProducer(**connection(settings.kafka), acks="all", max_request_size=_LARGEST_RECORD)
     app = build_app(settings)
     registry = CollectorRegistry()
@@ -94,16 +95,18 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     app.owners = owners
     reader = TableReader(redis, settings)
     kpis = KpiMetrics(settings, reader, registry)
+    eviction = EvictionWatch(settings, redis, registry)
     beside: list[asyncio.Task[None]] = []
     pages: Server | None = None
 
     async def start() -> None:
         nonlocal pages
         await producer.start()
-        pages = await serve_pages(settings, reader, redis, registry, owners)
+        pages = await serve_pages(settings, reader, redis, registry, owners, eviction)
         beside.append(asyncio.create_task(kpis.run(), name="KPIs of /metrics"))
         beside.append(asyncio.create_task(Upkeep(settings, redis, owners).run(), name="upkeep"))
         beside.append(asyncio.create_task(owners.ends.run(), name="ends of the log"))
+        beside.append(asyncio.create_task(eviction.run(), name="maxmemory-policy of Redis"))
         app.finalize()
         await app.start()
         log.info("streams worker started; pages on http://%s:%d", settings.streams.http_host, pages.port)

@@ -56,6 +56,14 @@ class EmbeddedRedis(Server):
             connection.sendall(b"PING\r\n")
             return connection.recv(64).startswith(b"+PONG")
 
+    def flush(self) -> None:
+        """Delete every key."""
+        with socket.create_connection((ports.HOST, self.port), timeout=5.0) as connection:
+            connection.sendall(b"FLUSHALL\r\n")
+            answer = connection.recv(64)
+        if not answer.startswith(b"+OK"):
+            raise EmbeddedError(f"{self.name}: could not be emptied: {answer!r}")
+
 
 def binary() -> str:
     """Path of the server's program. Raises EmbeddedError with the way to get it."""

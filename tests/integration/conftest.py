@@ -8,13 +8,15 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-import redis
+from redis.asyncio import Redis as Client
 
 from streams.config import Alerts, Kafka, Redis, Settings, Streams
-from streams.embedded import ApacheKafka, EmbeddedBroker, EmbeddedRedis, KafkaCluster
+from streams.embedded import ApacheKafka, EmbeddedBroker, EmbeddedRedis, KafkaCluster, RedisCluster
+from streams.redis_client import connect
 from streams.topics import create_topics
 
 Broker = EmbeddedBroker | ApacheKafka | KafkaCluster
+RedisServer = EmbeddedRedis | RedisCluster
 CreateTopics = Callable[[Settings], Awaitable[None]]
 
 _HERE = Path(__file__).parent
@@ -23,6 +25,8 @@ KAFKA = _KAFKA[os.environ.get("CAMPAIGNWATCH_TEST_KAFKA", "embedded")]
 APACHE = KAFKA is not EmbeddedBroker
 #: Copies of each partition, one for each node.
 COPIES = 3 if KAFKA is KafkaCluster else 1
+#: Whether Redis is a cluster too.
+CLUSTER = os.environ.get("CAMPAIGNWATCH_TEST_REDIS", "embedded") == "cluster"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,18 +46,23 @@ def broker() -> Iterator[Broker]:
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[EmbeddedRedis]:
-    """The Redis of the session. Tests must not end it; one that wants to kill a server starts its own."""
-    with EmbeddedRedis() as server:
+def redis_server() -> Iterator[RedisServer]:
+    """The Redis of the session: one server, or a cluster with CAMPAIGNWATCH_TEST_REDIS=cluster. Tests must not end it; one that wants to
+    kill a server starts its own."""
+    with RedisCluster() if CLUSTER else EmbeddedRedis() as server:
         yield server
 
 
 @pytest.fixture
-def redis_url(redis_server: EmbeddedRedis) -> str:
+def redis_url(redis_server: RedisServer) -> str:
     """URL of the session's Redis, emptied."""
-    with redis.Redis.from_url(redis_server.url) as client:
-        client.flushall()
+    redis_server.flush()
     return redis_server.url
+
+
+def client_of(url: str, *, timeout: float = 5.0) -> Client:
+    """A client as Campaignwatch makes it, of a server or a cluster."""
+    return connect(Settings(redis=Redis(url=url, timeout=timeout)))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from streams.api.incidents import StoredIncidents
 from streams.config import Alerts, Settings, Topic
 from streams.tables.keys import alerts_key
 from streams.tables.reader import TableReader
+from tests.integration.conftest import client_of
 from tests.integration.filling import Fact, Filled, fill
 
 #: A whole minute.
@@ -29,7 +30,7 @@ STEP = 10_000
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = Redis.from_url(redis_url)
+    client = client_of(redis_url)
     yield client
     await client.aclose()
 

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from streams.config import Money, Settings, Topic
-from streams.embedded import EmbeddedRedis
 from streams.topics import create_topics
-from tests.integration.conftest import Broker
+from tests.integration.conftest import Broker, RedisServer
 from tests.integration.processes import run
 from tests.integration.workers import Worker, applied, get, ledger, own_settings, records, rows, send, until, worker
 
@@ -76,7 +75,7 @@ class Service:
 
 
 @pytest.fixture(scope="module")
-def service(broker: Broker, redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(broker: Broker, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A worker, and a registry of three campaigns that have some clicks."""
     settings = own_settings(broker, redis_server, money=Money(rates={"EUR": Decimal("1.1")}))
     asyncio.run(create_topics(settings))

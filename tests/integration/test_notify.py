@@ -29,6 +29,7 @@ from alerts.notify.slack import SlackBot
 from streams.config import Alerts, Settings, Slack, Topic
 from streams.embedded import EmbeddedBroker, EmbeddedRedis
 from streams.topics import create_topics
+from tests.integration.conftest import client_of
 
 OPENED, UPDATED, RESOLVED, REOPENED = ChangeKind.OPENED, ChangeKind.UPDATED, ChangeKind.RESOLVED, ChangeKind.REOPENED
 START = datetime(2026, 11, 23, 14, 0, tzinfo=UTC)
@@ -44,7 +45,7 @@ async def slack() -> AsyncIterator[SlackStandIn]:
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = Redis.from_url(redis_url)
+    client = client_of(redis_url)
     yield client
     await client.aclose()
 
@@ -404,10 +405,11 @@ from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 from alerts.notify.delivery import configured_sinks, deliver_forever
 from streams.config import Settings
+from tests.integration.conftest import client_of
 
 async def main():
     settings = Settings.model_validate_json(sys.argv[1])
-    redis = Redis.from_url(settings.redis.url)
+    redis = client_of(settings.redis.url)
     sinks = {"slack": configured_sinks(settings, redis)["slack"]}
     await deliver_forever(settings, redis, registry=CollectorRegistry(), clock=lambda: datetime.now(UTC), stop=asyncio.Event(), sinks=sinks)
 

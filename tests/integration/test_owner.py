@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from redis.asyncio import Redis
 
 from streams.config import Kafka, Settings, Streams, Topic
 from streams.config import Redis as RedisSettings
@@ -28,6 +27,7 @@ from streams.tables.generations import PartitionTables
 from streams.tables.opentables import OpenTables
 from streams.tables.reader import TableReader
 from streams.tables.windows import PartitionLedger
+from tests.integration.conftest import client_of
 from tests.integration.workers import until
 from tests.reference import LogRecord
 
@@ -81,7 +81,7 @@ async def owning(redis_url: str, kafka: FakeLog) -> AsyncIterator[Callable[[], A
         redis=RedisSettings(url=redis_url),
         streams=Streams(flush_interval=0.01, idle_timeout=2.0),
     )
-    redis = Redis.from_url(redis_url)
+    redis = client_of(redis_url)
     tables = PartitionTables(redis, settings, "t.clicks", 0)
     metrics = IngestMetrics(CollectorRegistry())
     share = Share(cells=lambda: 1_000_000, ids=lambda: 1_000_000)
@@ -112,7 +112,7 @@ def has_read(at: int, found: Sequence[PartitionLedger]) -> bool:
 
 async def test_redis_emptied_again_and_again_while_records_come_loses_none(redis_url: str) -> None:
     kafka = FakeLog(log_of(*["good"] * 4_000))
-    async with owning(redis_url, kafka) as ledger, Redis.from_url(redis_url) as redis:
+    async with owning(redis_url, kafka) as ledger, client_of(redis_url) as redis:
         for at in (200, 500, 1_000):
             await until(ledger, partial(has_read, at))
             await redis.flushall()
@@ -140,7 +140,7 @@ async def test_a_batch_that_comes_while_redis_is_read_again_is_not_taken_for_the
         await real(self, state)
 
     monkeypatch.setattr(PartitionOwner, "_load", load)
-    async with owning(redis_url, kafka) as ledger, Redis.from_url(redis_url) as redis:
+    async with owning(redis_url, kafka) as ledger, client_of(redis_url) as redis:
         await until(ledger, partial(has_read, 40))
         await redis.flushall()
         kafka.records = whole[:41]
@@ -152,7 +152,7 @@ async def test_a_partition_is_read_on_whatever_its_consumer_says(redis_url: str,
     monkeypatch.setattr(owner, "_LAST_RETRY", 0.2)
     whole = log_of(*["good"] * 300)
     kafka = FakeLog(whole[:100])
-    async with owning(redis_url, kafka) as ledger, Redis.from_url(redis_url) as redis:
+    async with owning(redis_url, kafka) as ledger, client_of(redis_url) as redis:
         await until(ledger, partial(has_read, 100))
         kafka.failures = 1
         await until(lambda: kafka.failures, lambda left: not left)

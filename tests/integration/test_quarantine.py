@@ -17,11 +17,10 @@ from typing import Any
 import pytest
 
 from streams.config import EVENT_TOPICS, Money, Settings, Topic
-from streams.embedded import EmbeddedRedis
 from streams.events.refusal import Reason
 from streams.quarantine import Coordinates, decode_quarantined
 from streams.topics import create_topics
-from tests.integration.conftest import Broker
+from tests.integration.conftest import Broker, RedisServer
 from tests.integration.processes import run, settings_file
 from tests.integration.workers import Worker, applied, ledger, own_settings, records, rows, send, until, worker
 
@@ -98,7 +97,7 @@ class Service:
 
 
 @pytest.fixture(scope="module")
-def service(broker: Broker, redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(broker: Broker, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A worker that has read every kind of broken record, with good ones before, between and behind."""
     settings = own_settings(broker, redis_server)
     asyncio.run(create_topics(settings))

@@ -16,15 +16,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from redis.asyncio import Redis
 
 from streams.config import EVENT_TOPICS, Kafka, Money, Settings, SpendSource, Streams, Topic
 from streams.config import Redis as RedisSection
-from streams.embedded import EmbeddedRedis
 from streams.replay.playing import DAY_MS
 from streams.tables.reader import TableReader
 from streams.topics import create_topics
-from tests.integration.conftest import Broker
+from tests.integration.conftest import Broker, RedisServer, client_of
 from tests.integration.processes import command, run, running, settings_file
 from tests.unit.test_readme import readme_block
 
@@ -52,7 +50,7 @@ class Replayed:
         """What the tables hold for the campaigns of `expected`: (campaign, start of step) -> measure -> value, empty steps left out."""
 
         async def read() -> Cells:
-            redis = Redis.from_url(self.settings.redis.url)
+            redis = client_of(self.settings.redis.url)
             try:
                 first, last = min(at for _, at in expected) - 2 * step, max(at for _, at in expected) + 3 * step
                 series = await TableReader(redis, self.settings).series("campaign", first, last, step, measures=measures)
@@ -71,7 +69,7 @@ class Replayed:
 
 
 @pytest.fixture(scope="module")
-def settings(broker: Broker, redis_server: EmbeddedRedis) -> Settings:
+def settings(broker: Broker, redis_server: RedisServer) -> Settings:
     unique = uuid.uuid4().hex[:8]
     return Settings(
         kafka=Kafka(bootstrap_servers=broker.bootstrap_servers, topic_prefix=f"t-{unique}", partitions=2, session_timeout=6.0),
@@ -130,7 +128,7 @@ def _part_of_tabmo(path: Path) -> pl.DataFrame:
 
 def _wait_until_applied(settings: Settings, sent: int, log: Path, timeout: float = 120) -> None:
     async def ledger() -> tuple[int, int]:
-        redis = Redis.from_url(settings.redis.url)
+        redis = client_of(settings.redis.url)
         try:
             entries = await TableReader(redis, settings).ledger()
         finally:

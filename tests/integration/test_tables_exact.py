@@ -19,6 +19,7 @@ from streams.tables.opentables import OpenTables
 from streams.tables.reader import TableReader
 from streams.tables.store import Fenced, PartitionStore
 from tests.hostile_log import DAY, HOUR, MINUTE, batches, hostile_log
+from tests.integration.conftest import client_of
 from tests.reference import LogRecord, Reference, judge
 
 NOW = 1_790_000_000_000 // DAY * DAY + 13 * HOUR + 7 * MINUTE
@@ -37,7 +38,7 @@ def settings(redis_url: str) -> Settings:
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = Redis.from_url(redis_url)
+    client = client_of(redis_url)
     yield client
     await client.aclose()
 

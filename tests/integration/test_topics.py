@@ -18,6 +18,7 @@ from streams import topics
 from streams.config import Settings, Topic
 from streams.embedded import EmbeddedRedis
 from streams.embedded.ports import free_port
+from streams.errors import UserError
 from streams.preflight import PreflightError, check_kafka, check_redis
 from tests.integration.conftest import COPIES, CreateTopics
 
@@ -137,7 +138,7 @@ async def test_redis_is_checked_for_presence_login_role_and_eviction(settings: S
     await check_redis(settings)
     with pytest.raises(PreflightError, match=r"Redis cannot be reached at redis://127\.0\.0\.1:\d+/0 .*set redis\.url"):
         await check_redis(at(f"redis://127.0.0.1:{free_port()}/0"))
-    with pytest.raises(PreflightError, match=r"is not a Redis URL"):
+    with pytest.raises(UserError, match=r"is not a Redis URL"):
         await check_redis(at("http://127.0.0.1:1"))
     with (
         EmbeddedRedis(options=["--maxmemory-policy", "allkeys-lru"]) as forgetful,

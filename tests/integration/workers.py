@@ -31,11 +31,10 @@ from urllib.request import urlopen
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from streams.config import Kafka, Money, Redis, Settings, Streams, Topic
-from streams.embedded import EmbeddedRedis
 from streams.kafka import connection
 from streams.preflight import check_kafka
 from streams.producing import Sender
-from tests.integration.conftest import COPIES, Broker
+from tests.integration.conftest import COPIES, Broker, RedisServer
 from tests.integration.processes import running, settings_file
 
 T = TypeVar("T")
@@ -46,7 +45,7 @@ _PAGES = re.compile(r"pages on (http://[0-9.]+:\d+)")
 _POLL = 0.1
 
 
-def own_settings(broker: Broker, redis_server: EmbeddedRedis, **sections: Any) -> Settings:
+def own_settings(broker: Broker, redis_server: RedisServer, **sections: Any) -> Settings:
     """Settings for a module whose tests share a worker: a prefix and a namespace of their own, free HTTP ports, no topics yet.
 
     `money=Money(...)` and the like replace a section.

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import ClientSession
-from redis.asyncio import Redis
 
 from streams.api.health import Health
 from streams.config import Redis as RedisSection
 from streams.config import Settings, Topic
 from streams.tables.keys import alerts_key
 from tests.integration.api.served import CAMPAIGNS, NOON, Pages, facts, incident, start
+from tests.integration.conftest import client_of
 from tests.integration.filling import Filled, fill
 
 
@@ -25,7 +25,7 @@ def settings(redis_url: str) -> Settings:
 
 @pytest.fixture
 async def pages(settings: Settings) -> AsyncIterator[Pages]:
-    async with Redis.from_url(settings.redis.url) as redis, ClientSession() as client:
+    async with client_of(settings.redis.url) as redis, ClientSession() as client:
         for (topic, partition), found in facts().items():
             await fill(redis, settings, Filled(topic, partition, found, record_time=NOON))
         await fill(redis, settings, Filled(Topic.CAMPAIGNS, 0, record_time=NOON, campaigns=CAMPAIGNS))

@@ -6,7 +6,6 @@ import json
 
 import pytest
 from aiohttp import ClientSession, web
-from redis.asyncio import Redis
 
 from streams.api.health import Health
 from streams.api.server import CannotServe, build_app, serve
@@ -14,6 +13,7 @@ from streams.config import Redis as RedisSection
 from streams.config import Settings
 from streams.tables.reader import TableReader
 from tests.integration.api.served import CLOCK, Pages, start
+from tests.integration.conftest import client_of
 
 
 async def test_an_unknown_page_and_a_wrong_method_are_answered_in_json(pages: Pages) -> None:
@@ -37,7 +37,7 @@ async def test_bytes_that_are_no_text_do_no_harm(pages: Pages, raw: str) -> None
 
 async def test_redis_away_is_said_in_a_sentence() -> None:
     settings = Settings(redis=RedisSection(url="redis://:secret@127.0.0.1:1/0", timeout=0.5))
-    async with Redis.from_url(settings.redis.url) as redis, ClientSession() as client:
+    async with client_of(settings.redis.url) as redis, ClientSession() as client:
         server = await start(settings, redis, lambda: Health(True, False))
         pages = Pages(server, settings, client)
         for path in ("/api/kpis?cube=total&window=5m", "/api/ledger", "/api/campaigns", "/api/incidents"):
@@ -53,7 +53,7 @@ async def test_a_defect_is_a_500_in_json_without_its_insides(settings: Settings)
     def broken() -> Health:
         raise ZeroDivisionError("insides")
 
-    async with Redis.from_url(settings.redis.url) as redis, ClientSession() as client:
+    async with client_of(settings.redis.url) as redis, ClientSession() as client:
         server = await start(settings, redis, broken)
         status, content = await Pages(server, settings, client).get("/healthz")
         assert status == 500
@@ -62,7 +62,7 @@ async def test_a_defect_is_a_500_in_json_without_its_insides(settings: Settings)
 
 
 async def test_without_incidents_their_page_is_not_there(settings: Settings) -> None:
-    async with Redis.from_url(settings.redis.url) as redis, ClientSession() as client:
+    async with client_of(settings.redis.url) as redis, ClientSession() as client:
         reader = TableReader(redis, settings)
         app = build_app(settings, reader, clock=lambda: CLOCK, metrics=lambda _: (b"", "text/plain"), health=lambda: Health(True, True))
         server = await serve(app, "127.0.0.1", 0)
