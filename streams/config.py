@@ -384,10 +384,13 @@ def load(path: Path | None = None) -> Settings:
             content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: not valid YAML: {error}") from error
         if not isinstance(content, dict):
             raise ConfigError(f"{path}: the file must hold sections such as `kafka:` and `redis:`")
+        for name in content:
+            if not isinstance(name, str):
+                raise ConfigError(f"{path}: {name!r} is no section; there are {', '.join(Settings.model_fields)}")
     _refuse_unknown_sections()
     try:
         return Settings(**content)
