@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
 import sys
 import time
@@ -14,11 +15,10 @@ from typing import Annotated
 import typer
 
 from streams.config import EVENT_TOPICS, Topic
-from tests.fuzz import guided
 from tests.fuzz.flushing import FlushTarget
 from tests.fuzz.http import HttpTarget
 from tests.fuzz.running import Failed, Tally, read_failure, run
-from tests.fuzz.targets import FileTarget, Target, pure_targets
+from tests.fuzz.targets import Target, pure_targets
 
 #: Where most payloads go; reading YAML takes ten times as long as all else.
 _WEIGHTS = {
@@ -45,6 +45,8 @@ def main(
     """Send hostile payloads. Exits with 1 at the first that the program fails on, and saves the smallest that fails alike."""
     logging.disable(logging.CRITICAL)
     seed = secrets.randbelow(10**9) if seed is None else seed
+    if coverage:
+        os.execv(sys.executable, [sys.executable, "-m", "tests.fuzz.guided", str(payloads), str(seed)])
     with ExitStack() as stack:
         targets = [*pure_targets(), *(FlushTarget(topic) for topic in (*EVENT_TOPICS, Topic.CAMPAIGNS)), HttpTarget()]
         if again is not None:
@@ -61,9 +63,6 @@ def main(
         started = time.monotonic()
         typer.echo(f"{payloads} payloads, seed {seed}")
         try:
-            if coverage:
-                guided.run([target for target in targets if not isinstance(target, FileTarget | FlushTarget | HttpTarget)], payloads, seed)
-                return
             tallies = run({target: _weight(target) for target in targets}, payloads, seed, _tell)
         except Failed as failed:
             saved.write_text(json.dumps(failed.failure.content(), indent=1), encoding="utf-8")
