@@ -45,6 +45,14 @@ class _EmptyStore:
         return {}
 
 
+def empty_flusher(topic: Topic, settings: Settings) -> PartitionFlusher:
+    """A flusher of a partition of which nothing is stored; what it would write is dropped."""
+    keys = PartitionKeys("fuzz", settings.topic(topic), 0)
+    tables = OpenTables(keys, Ladder(settings.streams.ladder), settings.all_cubes, max_rows=1_000_000, known=[])
+    seen = Seen(int(settings.streams.dedupe_horizon * 1000))
+    return PartitionFlusher(topic, settings, cast(PartitionStore, _EmptyStore(keys)), tables, seen, Meta())
+
+
 class FlushTarget(Target):
     """A flush of records of one topic, into tables that are empty."""
 
@@ -64,12 +72,7 @@ class FlushTarget(Target):
     def judge(self, payloads: Sequence[Sent]) -> list[str]:
         """By a flush of all of them."""
         records = [LogRecord("t", 0, i, _THEN + i, sent.key, sent.value) for i, sent in enumerate(payloads)]
-        keys = PartitionKeys("fuzz", "t", 0)
-        cubes = self._settings.all_cubes
-        tables = OpenTables(keys, Ladder(self._settings.streams.ladder), cubes, max_rows=1_000_000, known=[])
-        seen = Seen(int(self._settings.streams.dedupe_horizon * 1000))
-        store = cast(PartitionStore, _EmptyStore(keys))
-        flush = asyncio.run(PartitionFlusher(self.topic, self._settings, store, tables, seen, Meta()).flush(records, _THEN))
+        flush = asyncio.run(empty_flusher(self.topic, self._settings).flush(records, _THEN))
         msgpack.packb(
             [[str(each) if isinstance(each, int) else each for each in command] for command in flush.commands], use_bin_type=False
         )
