@@ -12,7 +12,7 @@ PARALLEL ?= -n 2 --dist worksteal
 LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-apache test-cluster lint format types audit lock clean
+.PHONY: help install demo test test-apache test-cluster fuzz lint format types audit lock clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -32,6 +32,9 @@ test-apache: $(VENV)/.installed ## integration tests on a real Apache Kafka (nee
 
 test-cluster: $(VENV)/.installed ## integration tests on a Redis Cluster of six nodes
 	@CAMPAIGNWATCH_TEST_REDIS=cluster exec $(BIN)/pytest -q -rfEs $(PARALLEL) tests/integration $(ARGS)
+
+fuzz: $(VENV)/.installed ## hostile payloads, 100,000 of them (ARGS="--payloads 1000000 --seed 1"); the smallest that fails is saved
+	@exec $(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: $(VENV)/.installed ## rules of style, and whether the code is formatted
 	$(BIN)/ruff check .

@@ -69,7 +69,7 @@ def read_changes(path: Path, money: Money) -> list[Change]:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Literal)  # nosec B506 # a SafeLoader that keeps numbers as text
     except OSError as error:
         raise RegistryError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RegistryError(f"{path}: not valid YAML: {error}") from error
     if isinstance(content, dict) and "campaigns" in content:
         for key in content:
@@ -94,6 +94,9 @@ def read_changes(path: Path, money: Money) -> list[Change]:
             change = _checked(entry, money)
         except Refusal as refusal:
             problems.append(f"{where}: {refusal.detail}")
+            continue
+        except RecursionError:
+            problems.append(f"{where}: nested too deeply, or an alias that holds itself")
             continue
         if change.campaign_id in seen:
             problems.append(f"{where}: campaign_id: given twice, first by {seen[change.campaign_id]}")

@@ -519,10 +519,13 @@ def load(path: Path | None = None) -> Settings:
             content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: not valid YAML{_where(error)}") from None
         if not isinstance(content, dict):
             raise ConfigError(f"{path}: the file must hold sections such as `kafka:` and `redis:`")
+        for name in content:
+            if not isinstance(name, str):
+                raise ConfigError(f"{path}: a section must be one of {', '.join(Settings.model_fields)}")
         refuse_in_file(path, content, Settings, ENV_PREFIX)
     _refuse_unknown_sections()
     try:

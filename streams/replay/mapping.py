@@ -320,7 +320,7 @@ def load_mapping(path: Path) -> Mapping:
     except OSError as error:
         names = ", ".join(sorted(p.stem for p in BUNDLED.glob("*.yaml")))
         raise MappingError(f"{path}: cannot be read: {error.strerror}; mappings that need no file: {names}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise MappingError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise MappingError(f"{path}: a mapping has keys such as `time:` and `events:`")

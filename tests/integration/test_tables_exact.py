@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from decimal import Decimal
 
 import pytest
@@ -64,8 +64,12 @@ async def apply(flusher: PartitionFlusher, records: list[LogRecord]) -> None:
     flusher.tables.forget(flusher._settings.streams.open_cells)
 
 
-async def assert_tables_equal(reference: Reference, reader: TableReader, settings: Settings, windows: list[tuple[int, int]]) -> None:
-    for cube, dimensions in settings.all_cubes.items():
+async def assert_tables_equal(
+    reference: Reference, reader: TableReader, settings: Settings, windows: list[tuple[int, int]], cubes: Collection[str] = ()
+) -> None:
+    """Of all cubes, or of those named."""
+    for cube in cubes or settings.all_cubes:
+        dimensions = settings.all_cubes[cube]
         for start, end in windows:
             window = await reader.window(cube, start, end)
             found = {

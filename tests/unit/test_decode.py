@@ -3,92 +3,24 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streams.config import DIMENSIONS, EVENT_TOPICS, Money, Topic
-from streams.events.models import Click, Conversion, Engagement, Spend
-from streams.events.parsing import parse
-from streams.events.refusal import Reason, Refusal
-from streams.ingest.columns import ABSENT, Columns
+from streams.config import DIMENSIONS, EVENT_TOPICS, Topic
+from streams.events.refusal import Reason
+from streams.ingest.columns import ABSENT
 from streams.ingest.decode import Decoder
+from tests.unit.agreement import MONEY, agree, decoded, ms
 from tests.unit.hostile_events import DECIMALS, NUMBERS, OPTIONAL, OWN, RAW, SHARED, TEXTS, TIMES, Sent, events, valid
-
-MONEY = Money.model_validate({"rates": {"EUR": "1.0842", "JPY": "0.0064", "KWD": "3.2512345678901234567", "BIG": "1000000"}})
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def sent(topic: Topic, **fields: Any) -> Sent:
     event = valid(topic) | fields
     return Sent(json.dumps(event).encode(), str(event["campaign_id"]).encode())
-
-
-def decoded(topic: Topic, records: list[Sent], money: Money = MONEY) -> tuple[Columns, list[tuple[int, Refusal]]]:
-    return Decoder(topic, money).decode(records)
-
-
-def ms(time: datetime) -> int:
-    return (time - EPOCH) // timedelta(milliseconds=1)
-
-
-def row_of_columns(topic: Topic, columns: Columns, i: int) -> dict[str, Any]:
-    row: dict[str, Any] = {name: columns.dimensions[name][i] for name in DIMENSIONS}
-    row |= {"time": int(columns.occurred_at[i]), "id": columns.event_id[i], "user": columns.user_id[i], "micros": int(columns.micros[i])}
-    row["record_time"] = int(columns.record_time[i])
-    if topic in (Topic.CONVERSIONS, Topic.ENGAGEMENTS):
-        row["kind"] = columns.kind[i]
-    if topic is Topic.CONVERSIONS:
-        row["customer_type"] = columns.customer_type[i]
-    if topic is Topic.ENGAGEMENTS:
-        row |= {"dwell": int(columns.dwell_ms[i]), "load": int(columns.load_ms[i]), "rating": int(columns.rating[i])}
-    if topic is Topic.SPEND:
-        row |= {"start": int(columns.period_start[i]), "end": int(columns.period_end[i]), "revision": int(columns.revision[i])}
-    return row
-
-
-def row_of_model(event: Any, record: Sent) -> dict[str, Any]:
-    row: dict[str, Any] = {name: getattr(event, name) for name in DIMENSIONS}
-    row |= {"time": ms(event.occurred_at), "id": event.event_id, "user": event.user_id, "record_time": record.timestamp}
-    match event:
-        case Click(cost=amount):
-            pass
-        case Conversion(value=amount):
-            row |= {"kind": event.kind, "customer_type": event.customer_type}
-        case Engagement(cost=amount):
-            row |= {"kind": event.kind, "dwell": -1 if event.dwell_ms is None else event.dwell_ms}
-            row |= {"load": -1 if event.load_ms is None else event.load_ms, "rating": -1 if event.rating is None else event.rating}
-        case Spend(amount=amount):
-            row |= {"start": ms(event.period_start) // 60_000, "end": ms(event.period_end) // 60_000, "revision": event.revision}
-        case _:
-            raise AssertionError(event)
-    exact = Context(prec=200, rounding=ROUND_HALF_EVEN)
-    rate = MONEY.rates.get(event.currency, Decimal(1)) if event.currency else Decimal(1)
-    row["micros"] = int(exact.multiply(amount.scaleb(6), rate).to_integral_value(ROUND_HALF_EVEN, exact))
-    return row
-
-
-def judged_one_by_one(topic: Topic, records: list[Sent]) -> tuple[dict[int, dict[str, Any]], dict[int, Reason]]:
-    rows, reasons = {}, {}
-    for i, record in enumerate(records):
-        try:
-            rows[i] = row_of_model(parse(topic, record.value, record.key, MONEY), record)
-        except Refusal as refusal:
-            reasons[i] = refusal.reason
-    return rows, reasons
-
-
-def agree(topic: Topic, records: list[Sent]) -> tuple[dict[int, dict[str, Any]], dict[int, Reason]]:
-    rows, reasons = judged_one_by_one(topic, records)
-    columns, refused = decoded(topic, records)
-    assert {i: refusal.reason for i, refusal in refused} == reasons
-    assert columns.index.tolist() == list(rows)
-    assert [row_of_columns(topic, columns, i) for i in range(len(columns))] == list(rows.values())
-    return rows, reasons
 
 
 @pytest.mark.parametrize("topic", EVENT_TOPICS)
