@@ -56,7 +56,8 @@ class TopicOutcome:
 
 def plan(settings: Settings) -> list[TopicPlan]:
     """Every topic of the contract with its partitions and configuration, in the contract's order."""
-    retention = str(settings.kafka.retention_hours * _HOUR_MS)
+    kafka = settings.kafka
+    hours = {Topic.QUARANTINE: kafka.quarantine_retention_hours, Topic.ALERTS: kafka.alerts_retention_hours}
     plans = []
     for topic in Topic:
         # The broker stamps the records: what is late or early is judged by its clock, not by each producer's.
@@ -64,7 +65,7 @@ def plan(settings: Settings) -> list[TopicPlan]:
         if topic is Topic.CAMPAIGNS:
             configs["cleanup.policy"] = "compact"
         else:
-            configs |= {"cleanup.policy": "delete", "retention.ms": retention}
+            configs |= {"cleanup.policy": "delete", "retention.ms": str(hours.get(topic, kafka.retention_hours) * _HOUR_MS)}
         if topic is Topic.QUARANTINE:
             configs["max.message.bytes"] = str(QUARANTINE_MESSAGE_BYTES)
         partitions = settings.kafka.partitions if topic in INPUT_TOPICS else 1

@@ -143,7 +143,10 @@ class PartitionOwner:
         seen = Seen(int(streams.dedupe_horizon * 1000))
         if meta.record_time:
             seen.load(await self._store.seen(seen.live_buckets(meta.record_time)))
+        # After the claim: an erasure writes the list first and fences then, so that no owner misses it.
+        erased = await self._store.erased(self._settings.privacy.user_key.get_secret_value())
         self._flusher = PartitionFlusher(self.topic, self._settings, self._store, tables, seen, meta)
+        self._flusher.erased = erased
         self.next_offset = meta.applied_offset + 1 if meta.applied_offset >= 0 else max(meta.start_offset, earliest)
         self._expected = self.next_offset
         self._pending.clear()
