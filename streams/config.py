@@ -231,7 +231,7 @@ class Privacy(_Section):
     """What becomes of personal data."""
 
     user_key: SecretStr = SecretStr("campaignwatch-development-key")
-    """Key of the HMAC that user ids are turned into before anything is stored. Set your own."""
+    """Key of the MAC (keyed BLAKE2b) that user ids are turned into before anything is stored. Set your own."""
     erased_keep_days: Annotated[int, Field(ge=1)] = 30
     """Days that erased users stay on the list that keeps old events from bringing them back; at least as long as the topics keep events."""
 
