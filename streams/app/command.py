@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
-from streams.config import INPUT_TOPICS, Topic, load
+from streams.config import INPUT_TOPICS, Privacy, Topic, load
 from streams.logs import configure
 from streams.options import ConfigOption
 from streams.preflight import check_kafka, check_redis
+
+log = logging.getLogger(__name__)
 
 
 def streams(config: ConfigOption = None) -> None:
@@ -19,6 +22,8 @@ def streams(config: ConfigOption = None) -> None:
 
     settings = load(config)
     configure(settings.log_level)
+    if settings.privacy.user_key == Privacy().user_key:
+        log.warning("privacy.user_key is the built-in one, which everybody knows: user ids can be guessed from the tables; set your own")
 
     async def main() -> None:
         await check_redis(settings)
