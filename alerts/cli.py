@@ -56,6 +56,11 @@ COMMANDS = (
         "streams.quarantine.commands:quarantine_replay",
         "Send refused records back to their topic, once what they were refused for is repaired",
     ),
+    Entry(
+        "privacy erase",
+        "streams.privacy.command:privacy_erase",
+        "Erase users: out of `reach` in every table, and no event from before this moment brings them back.",
+    ),
     Entry("replay", "streams.replay.command:replay", "Play recorded data as events: your own history, or a sample."),
     Entry(
         "validate", "streams.events.validating:validate", "Check a file of events as the workers will, and say what is wrong, line by line."
@@ -69,6 +74,7 @@ GROUPS = {
     "topics": "The Kafka topics.",
     "campaigns": "The registry of campaigns.",
     "quarantine": "Records that were refused, with the reason.",
+    "privacy": "Personal data.",
 }
 
 

@@ -95,6 +95,10 @@ class Kafka(_Section):
     """Copies of each partition that `topics create` asks for; 3 in production."""
     retention_hours: Annotated[int, Field(ge=1)] = 168
     """How long `topics create` tells the broker to keep events; also how far back a rebuild can reach."""
+    quarantine_retention_hours: Annotated[int, Field(ge=1)] = 168
+    """How long `topics create` tells the broker to keep refused records, which are kept whole: personal data included."""
+    alerts_retention_hours: Annotated[int, Field(ge=1)] = 168
+    """How long `topics create` tells the broker to keep changes of incidents on the alerts topic."""
     session_timeout: Seconds = 10.0
     """Seconds without a heartbeat after which a worker's partitions move to the others."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
@@ -320,7 +324,9 @@ class Privacy(_Section):
     """What becomes of personal data."""
 
     user_key: SecretStr = SecretStr("campaignwatch-development-key")
-    """Key of the HMAC that user ids are turned into before anything is stored. Set your own."""
+    """Key of the MAC (keyed BLAKE2b) that user ids are turned into before anything is stored. Set your own."""
+    erased_keep_days: Annotated[int, Field(ge=1)] = 30
+    """Days that erased users stay on the list that keeps old events from bringing them back; at least as long as the topics keep events."""
 
 
 class Slack(_Section):
@@ -429,6 +435,12 @@ class Settings(BaseSettings):
             if len(set(dimensions)) != len(dimensions) or not dimensions:
                 raise ValueError(f"{name}: name each dimension once, and at least one")
         return cubes
+
+    @model_validator(mode="after")
+    def _erased_outlive_the_log(self) -> Settings:
+        if self.privacy.erased_keep_days * 24 < self.kafka.retention_hours:
+            raise ValueError("privacy.erased_keep_days: shorter than kafka.retention_hours, so the log could bring erased users back")
+        return self
 
     @model_validator(mode="after")
     def _metric_cubes_exist(self) -> Settings:

@@ -62,7 +62,8 @@ class TopicOutcome:
 
 def plan(settings: Settings) -> list[TopicPlan]:
     """Every topic of the contract with its partitions and configuration, in the contract's order."""
-    retention = str(settings.kafka.retention_hours * _HOUR_MS)
+    kafka = settings.kafka
+    hours = {Topic.QUARANTINE: kafka.quarantine_retention_hours, Topic.ALERTS: kafka.alerts_retention_hours}
     plans = []
     for topic in Topic:
         # The broker stamps the records: what is late or early is judged by its clock, not by each producer's.
@@ -70,7 +71,7 @@ def plan(settings: Settings) -> list[TopicPlan]:
         if topic is Topic.CAMPAIGNS:
             configs["cleanup.policy"] = "compact"
         else:
-            configs |= {"cleanup.policy": "delete", "retention.ms": retention}
+            configs |= {"cleanup.policy": "delete", "retention.ms": str(hours.get(topic, kafka.retention_hours) * _HOUR_MS)}
         if settings.kafka.replication_factor > 2:
             # A record counts as written once two nodes have it, and one node may be away. The broker's own default is 1: while the other
             # copies are behind, a record that one node has acknowledged would be lost with that node.

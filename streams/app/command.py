@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from streams.config import INPUT_TOPICS, Settings, Topic, load
+from streams.config import INPUT_TOPICS, Privacy, Settings, Topic, load
 from streams.logs import configure
 from streams.options import ConfigOption
 from streams.preflight import check_group, check_kafka, check_redis
@@ -21,6 +21,8 @@ def streams(config: ConfigOption = None) -> None:
     """
     settings = load(config)
     configure(settings.log_level)
+    if settings.privacy.user_key == Privacy().user_key:
+        log.warning("privacy.user_key is the built-in one, which everybody knows: user ids can be guessed from the tables; set your own")
 
     asyncio.run(_main(settings))
 

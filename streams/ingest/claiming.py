@@ -88,7 +88,10 @@ async def claim(
             raise CannotClaim(f"another worker claimed it in the same moment ({error})") from error
     for finding in findings:
         log.warning("%s:%d: %s: %s", tables.topic, tables.partition, finding.kind.value.replace("_", " "), finding.detail)
-    return Claimed(generation, store, await _load(topic, settings, store, after), findings)
+    flusher = await _load(topic, settings, store, after)
+    # After the claim: an erasure writes the list first and fences then, so that no owner misses it.
+    flusher.erased = await store.erased(settings.privacy.user_key.get_secret_value())
+    return Claimed(generation, store, flusher, findings)
 
 
 async def note(store: PartitionStore, findings: Sequence[Finding], now: int) -> None:

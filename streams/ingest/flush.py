@@ -29,6 +29,7 @@ from streams.ingest.facts import facts_of
 from streams.ingest.reports import MINUTE_MS, MINUTES_A_DAY, Report, facts_of_reports, reports_of, rule
 from streams.ingest.users import user_hasher
 from streams.panes.ladder import DAY_MS, Ladder, Level
+from streams.privacy.erased import Erased
 from streams.tables.meta import Meta
 from streams.tables.opentables import Command, OpenTables
 from streams.tables.store import PartitionStore
@@ -84,6 +85,8 @@ class PartitionFlusher:
         self._ladder = Ladder(settings.streams.ladder)
         self._ttl = self._ladder.retention // 1000 + _ABANDONED_AFTER
         self._hash_users = user_hasher(settings.privacy.user_key.get_secret_value())
+        #: Users that events of the past must not bring back.
+        self.erased: Erased | None = None
         self._decoder = Decoder(topic, settings.money) if topic is not Topic.CAMPAIGNS else None
         self._next_expiry = 0
 
@@ -162,7 +165,10 @@ class PartitionFlusher:
         if columns.kind:
             await self._store.load(self.tables, self.tables.missing_days(day * DAY_MS for day in days), ())
             kinds = self.tables.own_measures(days, set(columns.kind), self._settings.streams.max_kinds)
-        await self._add_facts(facts_of(self.topic, columns, self._settings.money, self._hash_users, kinds), result.meta.record_time)
+        facts = facts_of(self.topic, columns, self._settings.money, self._hash_users, kinds)
+        if self.erased:
+            facts.users = self.erased.without(facts.users, columns.user_id, columns.record_time)
+        await self._add_facts(facts, result.meta.record_time)
 
     def _seen_commands(self, rows: NDArray[np.uint64]) -> Iterable[Command]:
         bucket = rows[:, 2] // np.uint64(self.seen.bucket)

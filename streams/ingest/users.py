@@ -19,3 +19,9 @@ def user_hasher(key: str) -> Callable[[Sequence[str]], NDArray[np.uint32]]:
         return np.frombuffer(joined, np.uint32)
 
     return hash_users
+
+
+def user_digests(key: str, users: Sequence[str]) -> list[bytes]:
+    """64-bit keyed digests, for the list of erased users: long enough that no two users are taken for one another."""
+    secret = hashlib.blake2b(key.encode(), digest_size=32).digest()
+    return [hashlib.blake2b(user.encode("utf-8", "surrogatepass"), digest_size=8, key=secret).digest() for user in users]

@@ -14,6 +14,7 @@ import msgpack
 import numpy as np
 from redis.asyncio import Redis
 
+from streams.privacy.erased import Erased, load_erased
 from streams.tables.keys import KINDS, PartitionKeys, partitions_key
 from streams.tables.meta import FORMAT, Meta
 from streams.tables.opentables import Command, OpenTables, PaneId
@@ -75,6 +76,10 @@ class PartitionStore:
         """Every pane that is stored."""
         members = await self._redis.zrange(self.keys.panes(), 0, -1)
         return [(int(size) * 1000, int(start) * 1000) for size, start in (m.split(b":") for m in members)]
+
+    async def erased(self, key: str) -> Erased:
+        """Users that events of the past must not bring back."""
+        return await load_erased(self._redis, self.keys.namespace.partition("~")[0], key)
 
     async def load(self, tables: OpenTables, days: Sequence[int], panes: Sequence[PaneId]) -> None:
         """Read row codes of `days` and whole `panes` into memory."""

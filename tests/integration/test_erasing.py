@@ -1,0 +1,170 @@
+"""A user can be erased: out of the tables while they are written, and the log does not bring the user back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from streams.config import Kafka, Privacy, Settings, Streams, Topic
+from streams.config import Redis as RedisSettings
+from streams.embedded import EmbeddedRedis
+from streams.ingest.flush import PartitionFlusher
+from streams.ingest.users import user_hasher
+from streams.kpis.sketches import SPARSE_LIMIT
+from streams.privacy.erasing import erase
+from streams.tables.keys import PartitionKeys
+from streams.tables.reader import TableReader
+from streams.tables.store import Fenced, PartitionStore
+from streams.topics import create_topics
+from tests.integration.conftest import Broker
+from tests.integration.processes import settings_file
+from tests.integration.test_tables_exact import open_partition
+from tests.integration.workers import applied, ledger, own_settings, rows, send, until, worker
+from tests.reference import LogRecord
+
+NOW = 1_790_000_000_000
+WINDOW = (NOW - 600_000, NOW + 60_000)
+
+
+@pytest.fixture
+def settings(redis_url: str) -> Settings:
+    return Settings(kafka=Kafka(topic_prefix="erase"), redis=RedisSettings(url=redis_url), privacy=Privacy(user_key=SecretStr("test")))
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    client = Redis.from_url(redis_url)
+    yield client
+    await client.aclose()
+
+
+def log_of(users: list[str], first: int = 0, at: int = NOW) -> list[LogRecord]:
+    return [LogRecord("erase.clicks", 0, first + i, at, b"c", json.dumps(click(first + i, u, at)).encode()) for i, u in enumerate(users)]
+
+
+def click(number: int, user: str, at: int) -> dict[str, Any]:
+    return {"event_id": f"e-{number}", "occurred_at": at, "campaign_id": "c", "channel": "search", "cost": "0.01", "user_id": user}
+
+
+async def opened(settings: Settings, redis: Redis) -> PartitionFlusher:
+    flusher = await open_partition(Topic.CLICKS, 0, settings, redis)
+    flusher.erased = await flusher._store.erased(settings.privacy.user_key.get_secret_value())
+    return flusher
+
+
+async def take_in(flusher: PartitionFlusher, records: list[LogRecord]) -> None:
+    before = flusher.meta.applied_offset
+    flush = await flusher.flush(records, NOW)
+    await flusher._store.apply(before, flush.meta, flush.commands)
+
+
+async def reach(settings: Settings, redis: Redis) -> tuple[float, int]:
+    window = await TableReader(redis, settings).window("campaign", WINDOW[0] // 60_000 * 60_000, WINDOW[1] // 60_000 * 60_000)
+    return float(window.estimates["reach"][0]), int(window.measures["clicks"][0])
+
+
+async def holds(redis: Redis, settings: Settings, user: str) -> bool:
+    """Whether any reach log in Redis has the user's hash."""
+    (wanted,) = user_hasher(settings.privacy.user_key.get_secret_value())([user]).tolist()
+    logs = [await redis.get(key) async for key in redis.scan_iter(match="*:reach:*")]
+    return any(wanted in np.frombuffer(log, np.uint32)[::2] for log in logs if isinstance(log, bytes))
+
+
+async def test_an_erased_user_is_out_of_every_log_and_nothing_else_changes(settings: Settings, redis: Redis) -> None:
+    await take_in(await opened(settings, redis), log_of(["ann", "bob", "cid", "ann"]))
+    assert await reach(settings, redis) == (3, 4)
+    before = {key: await redis.dump(key) async for key in redis.scan_iter(match="*") if b":reach:" not in key and not key.endswith(b"meta")}
+
+    looked = await erase(redis, settings, ["bob"], NOW + 1, dry_run=True)
+    assert await holds(redis, settings, "bob")
+    done = await erase(redis, settings, ["bob"], NOW + 1)
+
+    assert (looked.entries, looked.changed) == (done.entries, done.changed)
+    assert done.entries["erase.clicks"] > 0
+    assert not await holds(redis, settings, "bob")
+    assert await reach(settings, redis) == (2, 4)
+    assert {key: await redis.dump(key) for key in before} == before
+    assert min([await redis.ttl(key) async for key in redis.scan_iter(match="*:reach:*")]) > 0
+    assert not (await erase(redis, settings, ["bob"], NOW + 2)).entries
+
+
+async def test_who_had_the_tables_in_memory_is_fenced_and_the_log_brings_nobody_back(settings: Settings, redis: Redis) -> None:
+    owner = await opened(settings, redis)
+    await take_in(owner, log_of(["ann", "bob"]))
+    await erase(redis, settings, ["bob"], NOW + 1)
+    with pytest.raises(Fenced):
+        await take_in(owner, log_of(["cid"], 2))
+
+    again = await opened(settings, redis)
+    await take_in(again, log_of(["bob", "cid"], 2))  # from before the erasure, but not read before
+    assert await reach(settings, redis) == (2, 4)
+    await take_in(again, log_of(["bob"], 4, NOW + 1))  # came back by themselves
+    assert await reach(settings, redis) == (3, 5)
+
+    async for key in redis.scan_iter(match="*:{*"):
+        await redis.delete(key)
+    await take_in(await opened(settings, redis), log_of(["ann", "bob"]))
+    assert await reach(settings, redis) == (1, 2)
+
+
+async def test_other_generations_of_the_tables_are_erased_too(settings: Settings, redis: Redis) -> None:
+    later = settings.model_copy(update={"redis": settings.redis.model_copy(update={"namespace": "cw~2"})})
+    for one in (settings, later):
+        await take_in(await opened(one, redis), log_of(["ann", "bob"]))
+    await erase(redis, settings, ["bob"], NOW + 1)
+    assert not await holds(redis, settings, "bob")
+    keys = PartitionKeys("cw~2", "erase.clicks", 0)
+    erased = await PartitionStore(redis, keys, settings.all_cubes).erased("test")
+    assert erased
+    assert (await reach(settings, redis), await reach(later, redis)) == ((1, 2), (1, 2))
+
+
+@pytest.mark.parametrize("users", [SPARSE_LIMIT, SPARSE_LIMIT + 3_000])
+async def test_a_row_that_is_an_estimate_stays_one(users: int, settings: Settings, redis: Redis) -> None:
+    names = [f"u{i}" for i in range(users)]
+    await take_in(await opened(settings, redis), log_of(names[:SPARSE_LIMIT]))
+    if names[SPARSE_LIMIT:]:
+        await take_in(await opened(settings, redis), log_of(names[SPARSE_LIMIT:], SPARSE_LIMIT))
+    before, _ = await reach(settings, redis)
+    await erase(redis, settings, names[:20], NOW + 1)
+    after, clicks = await reach(settings, redis)
+    for name in names[:20]:
+        assert not await holds(redis, settings, name)
+    assert clicks == users
+    assert before * 0.97 < after <= before
+
+
+async def test_a_worker_under_load_goes_on_exactly(broker: Broker, redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+    settings = own_settings(broker, redis_server, streams=Streams(http_port=0, idle_timeout=2.0))
+    await create_topics(settings)
+    now = time.time_ns() // 1_000_000
+    with worker(settings, tmp_path) as one:
+        await send(settings, Topic.CLICKS, [click(i, f"u{i % 50}", now) for i in range(2_000)])
+        await applied(one.url, 2_000)
+
+        async def load() -> None:
+            for start in range(2_000, 6_000, 200):
+                await send(settings, Topic.CLICKS, [click(i, f"u{1 + i % 49}", now) for i in range(start, start + 200)])
+
+        loading = asyncio.create_task(load())
+        config = settings_file(tmp_path, settings)
+        command = [sys.executable, "-m", "alerts.cli", "privacy", "erase", "--user", "-", "--config", str(config)]
+        answer = await asyncio.to_thread(subprocess.run, command, input=b"u0\n", capture_output=True)
+        assert answer.returncode == 0, answer.stderr
+        assert b"u0" not in answer.stdout + answer.stderr
+        await loading
+        found = await until(lambda: ledger(one.url), lambda seen: seen.total("in") >= 6_000, timeout=60)
+        assert (found.total("in"), found.total("applied"), found.balanced) == (6_000, 6_000, True)
+        row = (await until(lambda: rows(one.url, window="1h"), lambda seen: seen.get("c", {}).get("clicks") == 6_000))["c"]
+        assert row["reach"] == 49
