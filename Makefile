@@ -12,7 +12,7 @@ PARALLEL ?= -n 2 --dist worksteal
 LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-apache lint format types lock clean
+.PHONY: help install demo chaos test test-apache lint format types lock clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -29,6 +29,9 @@ test-apache: $(VENV)/.installed ## integration tests on a real Apache Kafka (nee
 	@for tool in java mvn; do command -v $$tool >/dev/null || { \
 	  echo "make test-apache: no $$tool on PATH; install a Java runtime (17 or newer) and Maven, or use make test" >&2; exit 2; }; done
 	@CAMPAIGNWATCH_TEST_KAFKA=apache exec $(BIN)/pytest -q -rfEs $(PARALLEL) tests/integration $(ARGS)
+
+chaos: $(VENV)/.installed ## kill, freeze, cut and empty everything, and see that the tables are what the log says (45 min; ARGS="--rounds 5")
+	@exec $(BIN)/python -m tests.chaos $(ARGS)
 
 lint: $(VENV)/.installed ## rules of style, and whether the code is formatted
 	$(BIN)/ruff check .
