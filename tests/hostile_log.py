@@ -14,6 +14,8 @@ from tests.reference import LogRecord
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 #: Amounts of money, up to the largest that the contract lets through.
 AMOUNTS: tuple[float | str, ...] = (0, 1, 0.25, "12.3456785", 0.1234565, "999999999.999999", 1000000000)
+#: How often a spend report is a minute, 7 minutes, an hour, a day, 31 days long.
+LENGTHS = (6.0, 6.0, 6.0, 3.0, 1.0)
 BROKEN = (b"{", b"", b"[]", b"null", b'{"event_id":"x"}', b"\xff\xfe", b'{"event_id":1,"campaign_id":"c"}', b"\xef\xbb\xbf{}")
 
 
@@ -35,9 +37,18 @@ def hostile_log(seed: int, settings: Settings, now: int, events: int, partitions
 
 
 def hostile_record(
-    chance: random.Random, topic: Topic, partition: int, number: int, timestamp: int, amounts: Sequence[float | str] = AMOUNTS
+    chance: random.Random,
+    topic: Topic,
+    partition: int,
+    number: int,
+    timestamp: int,
+    amounts: Sequence[float | str] = AMOUNTS,
+    lengths: Sequence[float] = LENGTHS,
 ) -> tuple[bytes | None, bytes]:
-    """Key and value of the `number`-th record of a log, for a record time of `timestamp` (epoch ms); money is among the `amounts`."""
+    """Key and value of the `number`-th record of a log, for a record time of `timestamp` (epoch ms).
+
+    Money is among the `amounts`; `lengths` weighs the lengths of spend reports.
+    """
     if chance.random() < 0.02:
         return b"c-0", chance.choice(BROKEN)
     event: dict[str, Any] = {
@@ -60,14 +71,16 @@ def hostile_record(
     ):
         if chance.random() < 0.6:
             event[name] = chance.choice(values)
-    event |= _of_topic(chance, topic, timestamp, amounts)
+    event |= _of_topic(chance, topic, timestamp, amounts, lengths)
     key = None if topic is not Topic.SPEND and chance.random() < 0.05 else event["campaign_id"].encode()
     if topic is Topic.SPEND and chance.random() < 0.03:
         key = b"another"
     return key, json.dumps(event).encode()
 
 
-def _of_topic(chance: random.Random, topic: Topic, timestamp: int, amounts: Sequence[float | str]) -> dict[str, Any]:
+def _of_topic(
+    chance: random.Random, topic: Topic, timestamp: int, amounts: Sequence[float | str], lengths: Sequence[float]
+) -> dict[str, Any]:
     if topic is Topic.CLICKS:
         return {"cost": _money(chance, amounts)}
     if topic is Topic.CONVERSIONS:
@@ -82,7 +95,7 @@ def _of_topic(chance: random.Random, topic: Topic, timestamp: int, amounts: Sequ
         return {"kind": kind, "cost": _money(chance, amounts)} | {name: value for name, value in extra.items() if chance.random() < 0.3}
     start = (timestamp - chance.choice((HOUR, 3 * HOUR, DAY, 20 * DAY))) // MINUTE * MINUTE
     start -= start % HOUR
-    length = chance.choices((MINUTE, 7 * MINUTE, HOUR, DAY, 31 * DAY), (6, 6, 6, 3, 1))[0]
+    length = chance.choices((MINUTE, 7 * MINUTE, HOUR, DAY, 31 * DAY), lengths)[0]
     if length > DAY:
         # Minutes that lie ahead are kept in the finest panes too: a month of them takes seconds to write.
         start -= 30 * DAY

@@ -19,6 +19,8 @@ from tests.hostile_log import BROKEN, hostile_record
 
 #: Small enough that sums over hours of traffic stay within what is exact (9e12).
 AMOUNTS: tuple[float | str, ...] = (0, 1, 0.25, "12.3456785", 0.1234565, "99999.999999", 100000)
+#: Long reports are rare: each fills thousands of panes, which takes a worker longer than all else in a round.
+LENGTHS = (20.0, 20.0, 20.0, 1.0, 0.1)
 _REGISTRY, _RESENT = 0.04, 0.05
 #: Records that may be sent again: the newest, and some from long ago.
 _REMEMBERED = 3_000
@@ -52,7 +54,7 @@ class Maker:
             made = (Topic.CAMPAIGNS, *self._campaign())
         else:
             topic = chance.choices(EVENT_TOPICS, (4, 3, 6, 1))[0]
-            made = (topic, *hostile_record(chance, topic, chance.randrange(4), self._number, now, AMOUNTS))
+            made = (topic, *hostile_record(chance, topic, chance.randrange(4), self._number, now, AMOUNTS, LENGTHS))
         self._newest.append(made)
         if len(self._old) < _REMEMBERED or chance.random() < 0.05:
             self._old.append(made)
