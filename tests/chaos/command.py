@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from streams.errors import UserError
 from tests.chaos.faults import KINDS, able_kinds
+from tests.chaos.planted import PLANTED
 from tests.chaos.report import Report, RoundResult, round_line, show, show_failure
 from tests.chaos.rounds import Options, Run
 from tests.chaos.servers import Servers
@@ -30,6 +34,9 @@ def chaos(
     kafka: Annotated[str, typer.Option("--kafka", help="apache (Java and Maven), embedded (cannot be killed), or cluster.")] = "apache",
     redis: Annotated[str, typer.Option("--redis", help="single (append-only file, everysec), or cluster.")] = "single",
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write the result as JSON.")] = None,
+    planted: Annotated[str | None, typer.Option("--planted", metavar="NAME", help="Plant this bug; it must be found: status 1.")] = None,
+    all_planted: Annotated[bool, typer.Option("--all-planted", help="Plant every bug in turn; status 0 when each is found.")] = False,
+    list_planted: Annotated[bool, typer.Option("--list-planted", help="Name every bug that can be planted, and end.")] = False,
     list_faults: Annotated[bool, typer.Option("--list-faults", help="Name every kind of fault, and end.")] = False,
 ) -> None:
     """Hurt everything again and again, and see that the tables in Redis are still exactly what the Kafka log says.
@@ -45,9 +52,18 @@ def chaos(
         for kind in KINDS.values():
             typer.echo(f"{kind.name:16} {kind.summary}")
         return
+    if list_planted:
+        for bug in PLANTED.values():
+            typer.echo(f"{bug.name:24} {bug.summary}")
+        return
     options = Options(seed if seed is not None else random.randrange(1_000_000), rounds, workers, rate=rate, seconds=seconds)
     only = [name.strip() for name in faults.split(",") if name.strip()]
-    result = run_chaos(options, kafka, redis, only, Console())
+    if all_planted:
+        sys.exit(0 if try_all_planted(options, kafka, redis, Console()) else 1)
+    if planted is not None:
+        result = run_planted(planted, options, kafka, redis, only, Console())
+    else:
+        result = run_chaos(options, kafka, redis, only, Console())
     if report is not None:
         result.write(report)
     sys.exit(0 if result.good else 1)
@@ -83,8 +99,31 @@ def run_chaos(options: Options, kafka: str, redis: str, only: list[str], console
     return result
 
 
+def run_planted(name: str, options: Options, kafka: str, redis: str, only: list[str], console: Console) -> Report:
+    """A run with a bug planted, of at most the rounds within which it must be found."""
+    if name not in PLANTED:
+        raise UserError(f"--planted: there is no {name!r}; there are {', '.join(PLANTED)}")
+    bug = PLANTED[name]
+    console.print(f"planted: {bug.name}: {bug.summary}", markup=False, highlight=False)
+    planted = replace(options, rounds=min(options.rounds, bug.rounds), launcher=("tests.chaos.planted", name), patience=30.0)
+    return run_chaos(planted, kafka, redis, only or list(bug.faults), console)
+
+
+def try_all_planted(options: Options, kafka: str, redis: str, console: Console) -> bool:
+    """Whether every planted bug is found."""
+    found = {name: not run_planted(name, options, kafka, redis, [], console).good for name in PLANTED}
+    table = Table("planted bug", "", "found")
+    for name, was_found in found.items():
+        table.add_row(name, PLANTED[name].summary, "yes" if was_found else "NO")
+    console.print(table)
+    return all(found.values())
+
+
 def main() -> None:
     """Run the command line."""
+    # Brokers that are away are what this is about.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+    logging.getLogger("aiokafka").propagate = False
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command("chaos")(chaos)
     try:

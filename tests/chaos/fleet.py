@@ -32,9 +32,9 @@ class Member:
         #: Whether the supervisor keeps it running.
         self.wanted = True
         self.paused = False
-        #: Times that it ended by itself, and times that it was restarted because it said that it was not alive.
-        self.ended = 0
-        self.was_ill = 0
+        #: Its log's name and last words, each time that it ended by itself or had to be restarted because it said that it was not alive.
+        self.ended: list[str] = []
+        self.was_ill: list[str] = []
         self._command = list(command)
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
@@ -119,7 +119,7 @@ class Member:
         if not self.running:
             if not self._ended_at:
                 self._ended_at = now
-                self.ended += 1 if self._process is not None else 0
+                self.ended += [self._last_words()] if self._process is not None else []
             elif now - self._ended_at >= _RESTART_AFTER:
                 self._ended_at = 0.0
                 self.start()
@@ -131,8 +131,12 @@ class Member:
         elif self._ill_since is None:
             self._ill_since = now
         elif now - self._ill_since > _ILL_FOR:
-            self.was_ill += 1
+            self.was_ill.append(self._last_words())
             self.stop()
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return f"{self.log.name}: {lines[-1] if lines else '(nothing)'}"
 
 
 class Fleet:

@@ -49,8 +49,8 @@ class Report:
     kills: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     #: Processes that ended by themselves, and that were restarted because they said that they were ill.
-    ended: int = 0
-    ill: int = 0
+    ended: list[str] = field(default_factory=list)
+    ill: list[str] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
@@ -102,7 +102,7 @@ def show(report: Report, console: Console) -> None:
     table.add_row("kills", f"{sum(report.kills.values())}: " + ", ".join(f"{what} {n}" for what, n in sorted(report.kills.items())))
     table.add_row("faults", ", ".join(f"{what} {n}" for what, n in sorted(report.faults.items())))
     table.add_row("longest catch-up", f"{content['max_catch_up_s']} s")
-    table.add_row("ended by themselves, ill", f"{report.ended}, {report.ill}")
+    table.add_row("ended by themselves, ill", f"{len(report.ended)}, {len(report.ill)}")
     table.add_row("result", "the tables are what the log says" if report.good else "THE TABLES ARE NOT WHAT THE LOG SAYS")
     console.print(table)
 

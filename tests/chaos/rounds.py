@@ -119,8 +119,8 @@ class Run:
         finally:
             await self._traffic.stop()
             await self.fleet.close()
-            self.report.ended = sum(member.ended for member in self.fleet.members)
-            self.report.ill = sum(member.was_ill for member in self.fleet.members)
+            self.report.ended = [words for member in self.fleet.members for words in member.ended]
+            self.report.ill = [words for member in self.fleet.members for words in member.was_ill]
             await self._redis.aclose()
 
     async def _ready(self) -> bool:
