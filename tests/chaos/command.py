@@ -61,7 +61,7 @@ def chaos(
     if all_planted:
         sys.exit(0 if try_all_planted(options, kafka, redis, Console()) else 1)
     if planted is not None:
-        result = run_planted(planted, options, kafka, redis, only, Console())
+        result = run_planted(planted, options, kafka, redis, only, Console(), keep=True)
     else:
         result = run_chaos(options, kafka, redis, only, Console())
     if report is not None:
@@ -69,15 +69,15 @@ def chaos(
     sys.exit(0 if result.good else 1)
 
 
-def run_chaos(options: Options, kafka: str, redis: str, only: list[str], console: Console) -> Report:
-    """A whole run; what it leaves is kept when it failed. Raises UserError when it cannot be done."""
+def run_chaos(options: Options, kafka: str, redis: str, only: list[str], console: Console, *, keep: bool = True) -> Report:
+    """A whole run; with `keep`, what it leaves is kept when it failed. Raises UserError when it cannot be done."""
     result = Report(options.seed, kafka, redis)
     directory = Path(tempfile.mkdtemp(prefix="campaignwatch-chaos-"))
     failed = True
 
     def told(one: RoundResult) -> None:
         console.print(round_line(one, options.rounds), markup=False, highlight=False, soft_wrap=True)
-        if not one.good:
+        if not one.good and keep:
             show_failure(one, options.seed, directory, console)
 
     console.print(f"seed {options.seed}: {options.rounds} rounds on {kafka} Kafka and {redis} Redis", highlight=False)
@@ -91,7 +91,7 @@ def run_chaos(options: Options, kafka: str, redis: str, only: list[str], console
         failed = False
         raise
     finally:
-        if not failed:
+        if not failed or not keep:
             shutil.rmtree(directory, ignore_errors=True)
         elif not result.rounds or result.rounds[-1].good:
             console.print(f"interrupted; what there was is kept in {directory}", markup=False)
@@ -99,14 +99,14 @@ def run_chaos(options: Options, kafka: str, redis: str, only: list[str], console
     return result
 
 
-def run_planted(name: str, options: Options, kafka: str, redis: str, only: list[str], console: Console) -> Report:
+def run_planted(name: str, options: Options, kafka: str, redis: str, only: list[str], console: Console, *, keep: bool = False) -> Report:
     """A run with a bug planted, of at most the rounds within which it must be found."""
     if name not in PLANTED:
         raise UserError(f"--planted: there is no {name!r}; there are {', '.join(PLANTED)}")
     bug = PLANTED[name]
     console.print(f"planted: {bug.name}: {bug.summary}", markup=False, highlight=False)
     planted = replace(options, rounds=min(options.rounds, bug.rounds), launcher=("tests.chaos.planted", name), patience=30.0)
-    return run_chaos(planted, kafka, redis, only or list(bug.faults), console)
+    return run_chaos(planted, kafka, redis, only or list(bug.faults), console, keep=keep)
 
 
 def try_all_planted(options: Options, kafka: str, redis: str, console: Console) -> bool:

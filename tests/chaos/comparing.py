@@ -35,6 +35,10 @@ from tests.chaos.log import LogReader
 
 #: Steps of a series that are read at once.
 _STEPS = 400
+#: Panes of its finest level that an odd window may span; days that cubes are compared over when it is not their turn.
+_LONGEST, _LATELY = 150, 45
+#: Cubes that are looked at closely in a round, beside that of campaigns.
+_CLOSELY = 2
 _TOLD_WITHIN = 20.0
 
 
@@ -45,14 +49,15 @@ def whole_range(record_time: int, ladder: Ladder) -> tuple[int, int]:
 
 
 def odd_windows(record_time: int, ladder: Ladder, chance: random.Random) -> list[tuple[int, int]]:
-    """Two windows per level that only panes of that level and coarser ones can answer, with odd bounds; epoch ms."""
+    """Windows with odd bounds, two per level, that panes of that level and coarser ones must answer; epoch ms."""
     windows = []
     for finer, level in zip((None, *ladder.levels), ladder.levels, strict=False):
         oldest = record_time - level.keep + 2 * level.size
         newest = record_time - (finer.keep if finer is not None else 0) - level.size
         for _ in range(2):
             start = chance.randrange(oldest, newest) // level.size * level.size
-            end = chance.randrange(start, record_time + 2 * level.size) // level.size * level.size + level.size
+            longest = min(record_time + 2 * level.size, start + _LONGEST * level.size)
+            end = chance.randrange(start, longest) // level.size * level.size + level.size
             windows.append((start, end))
     return windows
 
@@ -87,7 +92,7 @@ class Comparer:
         reference = self._expected.reference
         ends = {(partition.topic, partition.partition): end for partition, end in self.ends.items()}
         compare_ledger(verdict, reference.totals, ends, await self._reader.ledger())
-        await self._windows(verdict, chance)
+        await self._windows(verdict, number, chance)
         await self._panes(verdict, number, chance)
         await self._sketches(verdict)
         verdict.add("registry", "campaigns", reference.registry, await self._reader.campaigns())
@@ -95,19 +100,31 @@ class Comparer:
         await self._incidents(verdict)
         return verdict
 
-    async def _windows(self, verdict: Verdict, chance: random.Random) -> None:
-        whole = whole_range(self._expected.record_time, self._ladder)
-        for start, end in (whole, *odd_windows(self._expected.record_time, self._ladder, chance)):
-            for cube, dimensions in self._settings.all_cubes.items():
-                where = f"cube {cube} over [{start}, {end})"
-                window = await self._reader.window(cube, start, end)
-                expected, found = self._expected.window(dimensions, start, end), exact_rows(window)
-                compare_rows(verdict, where, expected, found)
-                reach = window.estimates["reach"]
-                users = {key: float(reach[i]) for i, key in enumerate(window.rows) if reach[i] > 0}
-                compare_users(verdict, where, self._expected.users(dimensions, start, end), users)
-                if (start, end) == whole and cube == "campaign":
+    async def _windows(self, verdict: Verdict, number: int, chance: random.Random) -> None:
+        """All cubes over the last weeks; those whose turn it is, and that of campaigns, over everything and over odd windows as well."""
+        start, end = whole_range(self._expected.record_time, self._ladder)
+        names = list(self._settings.all_cubes)
+        closely = {"campaign", *(names[(number * _CLOSELY + i) % len(names)] for i in range(_CLOSELY))}
+        for cube in names:
+            if cube in closely:
+                expected, found = await self._window(verdict, cube, start, end, reach=True)
+                if cube == "campaign":
                     count_events(verdict, expected, found)
+                for window in odd_windows(self._expected.record_time, self._ladder, chance):
+                    await self._window(verdict, cube, *window, reach=True)
+            else:
+                await self._window(verdict, cube, end - _LATELY * DAY_MS, end, reach=False)
+
+    async def _window(self, verdict: Verdict, cube: str, start: int, end: int, *, reach: bool) -> tuple[Rows, Rows]:
+        dimensions, where = self._settings.all_cubes[cube], f"cube {cube} over [{start}, {end})"
+        window = await self._reader.window(cube, start, end, estimates=reach)
+        expected, found = self._expected.window(dimensions, start, end), exact_rows(window)
+        compare_rows(verdict, where, expected, found)
+        if reach:
+            estimates = window.estimates["reach"]
+            users = {key: float(estimates[i]) for i, key in enumerate(window.rows) if estimates[i] > 0}
+            compare_users(verdict, where, self._expected.users(dimensions, start, end), users)
+        return expected, found
 
     async def _panes(self, verdict: Verdict, number: int, chance: random.Random) -> None:
         """One cube pane by pane; the next round takes the next one. Of long levels a stretch is read each time."""

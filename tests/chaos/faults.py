@@ -267,7 +267,7 @@ KINDS: dict[str, Kind] = {
         Kind("kill-redis", "kill -9 of Redis, started again with its append-only file", _kill_redis, 3),
         Kind("power-cut-redis", "the same, and the end of its file is torn off", _power_cut_of_redis, 1.5, needs=_FILE),
         Kind("restore-redis", "Redis comes back from a copy that is some seconds old", _restore_redis, 2, (1.0, 6.0), _FILE),
-        Kind("empty-redis", "FLUSHALL", _empty_redis, 0.5),
+        Kind("empty-redis", "FLUSHALL", _empty_redis, 1),
         Kind("freeze-redis", "Redis stands still (SIGSTOP)", _freeze_redis, 1.5, (0.5, 4.0)),
         Kind("full-redis", "Redis takes no writes: its maxmemory is below what it uses", _fill_redis, 1.5, (1.0, 4.0)),
         Kind("forget-scripts", "SCRIPT FLUSH", _forget_scripts, 1),

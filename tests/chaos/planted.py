@@ -21,7 +21,7 @@ from streams.app.owners import AssignedPartitions
 from streams.ingest.owner import PartitionOwner
 from streams.tables import store
 from streams.tables.meta import Meta
-from streams.tables.opentables import OpenTables
+from streams.tables.opentables import Command, OpenTables
 from streams.tables.store import PartitionStore
 
 
@@ -41,8 +41,8 @@ class Planted:
 def _offset_first() -> None:
     apply = PartitionStore.apply
 
-    async def bad(self: PartitionStore, expected: int, meta: Meta, commands: Sequence[Any]) -> None:
-        await apply(self, expected, meta, ())
+    async def bad(self: PartitionStore, expected_offset: int, meta: Meta, commands: Sequence[Command]) -> None:
+        await apply(self, expected_offset, meta, ())
         await asyncio.sleep(0.1)
         await apply(self, meta.applied_offset, meta, commands)
 
@@ -76,10 +76,10 @@ def _dropped_after_error() -> None:
     apply = PartitionStore.apply
     failed: set[tuple[str, int]] = set()
 
-    async def bad(self: PartitionStore, expected: int, meta: Meta, commands: Sequence[Any]) -> None:
+    async def bad(self: PartitionStore, expected_offset: int, meta: Meta, commands: Sequence[Command]) -> None:
         this = (self.keys.tag, meta.applied_offset)
         try:
-            await apply(self, expected, meta, () if this in failed else commands)
+            await apply(self, expected_offset, meta, () if this in failed else commands)
         except (RedisError, OSError):
             failed.add(this)
             raise
@@ -123,11 +123,11 @@ def _sketches_twice() -> None:
     apply = PartitionStore.apply
     failed: set[tuple[str, int]] = set()
 
-    async def bad(self: PartitionStore, expected: int, meta: Meta, commands: Sequence[Any]) -> None:
+    async def bad(self: PartitionStore, expected_offset: int, meta: Meta, commands: Sequence[Command]) -> None:
         this = (self.keys.tag, meta.applied_offset)
         again = [c for c in commands if c[0] == "APPEND" and (":dwell:" in str(c[1]) or ":load:" in str(c[1]))] if this in failed else []
         try:
-            await apply(self, expected, meta, [*commands, *again])
+            await apply(self, expected_offset, meta, [*commands, *again])
         except (RedisError, OSError):
             failed.add(this)
             raise
