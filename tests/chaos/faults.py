@@ -254,7 +254,8 @@ def _broker(how: str) -> Callable[[Arena, Planned], Awaitable[None]]:
 
 
 _DURABLE, _PROXY, _FILE = frozenset({DURABLE_KAFKA}), frozenset({KAFKA_PROXY}), frozenset({REDIS_FILE})
-_FREEZE = (SESSION_TIMEOUT + 1.0, SESSION_TIMEOUT + 3.0)
+#: Long enough that another worker has claimed the partitions when the zombie wakes up.
+_FREEZE = (SESSION_TIMEOUT + 3.5, SESSION_TIMEOUT + 6.5)
 
 KINDS: dict[str, Kind] = {
     kind.name: kind

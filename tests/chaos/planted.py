@@ -143,10 +143,11 @@ def _revisions_forgotten() -> None:
 
 
 def _applied_again() -> None:
-    """After a lost answer the flush is done again from what is in memory, at the offset that Redis has now."""
-    compared = "return 'applied' -- an earlier try of this very flush went through and its answer was lost"
-    assert compared in store._SCRIPTS["apply"]
-    store._SCRIPTS["apply"] = store._SCRIPTS["apply"].replace(compared, "-- done once more")
+    """A flush whose answer was lost is not known again: everything that it appends is appended twice."""
+    head, found, rest = store._SCRIPTS["apply"].partition("    return 'applied' --")
+    fenced, end, tail = rest.partition("  end\n")[2].partition("end\n")
+    assert found and end
+    store._SCRIPTS["apply"] = f"{head}  else\n{fenced}  end\nend\n{tail}"
 
 
 def _incident_apart() -> None:

@@ -30,6 +30,8 @@ from tests.chaos.traffic import Maker, Traffic
 
 _POLL = 0.2
 _PARTITIONS = 4
+#: Seconds that events go on after the last fault: an owner that starts again from what is stored must not trip over what comes meanwhile.
+_AFTERWARDS = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +135,11 @@ class Run:
         self._traffic.start()
         try:
             await asyncio.gather(do_faults(self._arena, faults), asyncio.sleep(self._options.seconds))
-        finally:
             self._servers.heal()
             self.fleet.back_to_normal()
             healed = time.monotonic()
+            await asyncio.sleep(_AFTERWARDS)
+        finally:
             await self._traffic.stop()
         records = await self._log.more()
         self._expected.take(records)
