@@ -155,7 +155,7 @@ def _incident_apart() -> None:
 
     async def bad(self: IncidentStore, token: str, step: Step, forget: Any = ()) -> None:
         await commit(self, token, Step(step.incidents, []), forget)
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.5)
         await commit(self, token, Step({}, step.changes))
 
     IncidentStore.commit = bad  # type: ignore[method-assign]

@@ -67,7 +67,7 @@ def chaos_settings(servers: Servers, *, direct: bool) -> Settings:
         alerts=Alerts(http_port=0, tick=2.0, lease=3.0),
         cubes={"keyword": ("campaign_id", "keyword", "platform")},
         # Budgets are spent and raised again all the time, so that there are incidents to keep.
-        rules=[{"name": "budget_exhausted", "update_every": 60, "hold": 10}],
+        rules=[{"name": "budget_exhausted", "update_every": 60, "hold": 10, "group_at": 1_000}],
     )
 
 
