@@ -12,7 +12,7 @@ PARALLEL ?= -n 2 --dist worksteal
 LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-apache test-cluster fuzz lint format types audit lock clean
+.PHONY: help install demo chaos test test-apache test-cluster fuzz lint format types audit lock clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -35,6 +35,9 @@ test-cluster: $(VENV)/.installed ## integration tests on a Redis Cluster of six 
 
 fuzz: $(VENV)/.installed ## hostile payloads, 100,000 of them (ARGS="--payloads 1000000 --seed 1"); the smallest that fails is saved
 	@exec $(BIN)/python -m tests.fuzz $(ARGS)
+
+chaos: $(VENV)/.installed ## kill, freeze, cut and empty everything, and see that the tables are what the log says (45 min; ARGS="--rounds 5")
+	@exec $(BIN)/python -m tests.chaos $(ARGS)
 
 lint: $(VENV)/.installed ## rules of style, and whether the code is formatted
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -12,6 +12,10 @@ from streams.config import EVENT_TOPICS, Settings, Topic
 from tests.reference import LogRecord
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+#: Amounts of money, up to the largest that the contract lets through.
+AMOUNTS: tuple[float | str, ...] = (0, 1, 0.25, "12.3456785", 0.1234565, "999999999.999999", 1000000000)
+#: How often a spend report is a minute, 7 minutes, an hour, a day, 31 days long.
+LENGTHS = (6.0, 6.0, 6.0, 3.0, 1.0)
 BROKEN = (b"{", b"", b"[]", b"null", b'{"event_id":"x"}', b"\xff\xfe", b'{"event_id":1,"campaign_id":"c"}', b"\xef\xbb\xbf{}")
 
 
@@ -24,7 +28,7 @@ def hostile_log(seed: int, settings: Settings, now: int, events: int, partitions
         topic = chance.choices(EVENT_TOPICS, (4, 3, 6, 1))[0]
         partition = chance.randrange(partitions)
         timestamp = now - (events - number) * (5 * HOUR // events)
-        key, value = _record(chance, topic, partition, number, timestamp)
+        key, value = hostile_record(chance, topic, partition, number, timestamp)
         offset = offsets.get((topic, partition), 0)
         # Offsets may have gaps: compaction and transactions leave them.
         offsets[topic, partition] = offset + chance.choice((1, 1, 1, 1, 3))
@@ -32,7 +36,19 @@ def hostile_log(seed: int, settings: Settings, now: int, events: int, partitions
     return log
 
 
-def _record(chance: random.Random, topic: Topic, partition: int, number: int, timestamp: int) -> tuple[bytes | None, bytes]:
+def hostile_record(
+    chance: random.Random,
+    topic: Topic,
+    partition: int,
+    number: int,
+    timestamp: int,
+    amounts: Sequence[float | str] = AMOUNTS,
+    lengths: Sequence[float] = LENGTHS,
+) -> tuple[bytes | None, bytes]:
+    """Key and value of the `number`-th record of a log, for a record time of `timestamp` (epoch ms).
+
+    Money is among the `amounts`; `lengths` weighs the lengths of spend reports.
+    """
     if chance.random() < 0.02:
         return b"c-0", chance.choice(BROKEN)
     event: dict[str, Any] = {
@@ -55,29 +71,31 @@ def _record(chance: random.Random, topic: Topic, partition: int, number: int, ti
     ):
         if chance.random() < 0.6:
             event[name] = chance.choice(values)
-    event |= _of_topic(chance, topic, timestamp)
+    event |= _of_topic(chance, topic, timestamp, amounts, lengths)
     key = None if topic is not Topic.SPEND and chance.random() < 0.05 else event["campaign_id"].encode()
     if topic is Topic.SPEND and chance.random() < 0.03:
         key = b"another"
     return key, json.dumps(event).encode()
 
 
-def _of_topic(chance: random.Random, topic: Topic, timestamp: int) -> dict[str, Any]:
+def _of_topic(
+    chance: random.Random, topic: Topic, timestamp: int, amounts: Sequence[float | str], lengths: Sequence[float]
+) -> dict[str, Any]:
     if topic is Topic.CLICKS:
-        return {"cost": _money(chance)}
+        return {"cost": _money(chance, amounts)}
     if topic is Topic.CONVERSIONS:
         return {
             "kind": chance.choice(("purchase", "lead", "refund", "own_kind")),
-            "value": _money(chance),
+            "value": _money(chance, amounts),
             "customer_type": chance.choice(("new", "returning", None)),
         }
     if topic is Topic.ENGAGEMENTS:
         kind = chance.choice(("impression", "impression", "view", "like", "share", "page_view", "rating"))
         extra = {"dwell_ms": chance.randrange(86_400_001), "load_ms": chance.randrange(5_000), "rating": chance.randrange(10_001) / 100}
-        return {"kind": kind, "cost": _money(chance)} | {name: value for name, value in extra.items() if chance.random() < 0.3}
+        return {"kind": kind, "cost": _money(chance, amounts)} | {name: value for name, value in extra.items() if chance.random() < 0.3}
     start = (timestamp - chance.choice((HOUR, 3 * HOUR, DAY, 20 * DAY))) // MINUTE * MINUTE
     start -= start % HOUR
-    length = chance.choices((MINUTE, 7 * MINUTE, HOUR, DAY, 31 * DAY), (6, 6, 6, 3, 1))[0]
+    length = chance.choices((MINUTE, 7 * MINUTE, HOUR, DAY, 31 * DAY), lengths)[0]
     if length > DAY:
         # Minutes that lie ahead are kept in the finest panes too: a month of them takes seconds to write.
         start -= 30 * DAY
@@ -86,7 +104,7 @@ def _of_topic(chance: random.Random, topic: Topic, timestamp: int) -> dict[str, 
         "platform": chance.choice(("google", "meta")),
         "period_start": start,
         "period_end": end,
-        "amount": _money(chance),
+        "amount": _money(chance, amounts),
         "revision": chance.randrange(4),
     }
 
@@ -103,8 +121,8 @@ def _time(chance: random.Random, time: int) -> int | str:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time)).astimezone(zone).isoformat()
 
 
-def _money(chance: random.Random) -> float | str | int:
-    return chance.choice((0, 1, 0.25, "12.3456785", 0.1234565, "999999999.999999", 1000000000, round(chance.random() * 100, 7)))
+def _money(chance: random.Random, amounts: Sequence[float | str]) -> float | str:
+    return chance.choice((*amounts, round(chance.random() * 100, 7)))
 
 
 def batches(chance: random.Random, log: list[tuple[Topic, LogRecord]], largest: int) -> Iterator[tuple[Topic, int, list[LogRecord]]]:

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from streams.config import Settings, SpendSource, Topic
-from streams.events.models import Click, Conversion, Engagement, Spend
+from streams.events.models import Campaign, Click, Conversion, Engagement, Spend
 from streams.events.money import Exchange
-from streams.events.parsing import parse, reporting_micros
+from streams.events.parsing import Deletion, parse, registered, reporting_micros
 from streams.events.refusal import Refusal
 
 FUTURE_MS = 300_000
@@ -52,6 +52,7 @@ class Fact:
     dimensions: dict[str, str | None]
     measures: dict[str, int]
     user: str | None = None
+    load_ms: int | None = None
 
 
 @dataclass
@@ -80,6 +81,10 @@ class Reference:
     facts: list[Fact] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     totals: dict[tuple[str, int], Totals] = field(default_factory=lambda: defaultdict(Totals))
+    #: What belongs in quarantine, in the order in which it was judged.
+    refused: list[LogRecord] = field(default_factory=list)
+    #: campaign_id -> campaign as `/api/campaigns` shows it.
+    registry: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def window(self, dimensions: Sequence[str], start: int, end: int) -> dict[tuple[str | None, ...], dict[str, int]]:
         """Row key -> measure -> sum over [start, end), zeros left out."""
@@ -105,50 +110,73 @@ class Reference:
         return {key: len(users) for key, users in seen.items()}
 
 
-def judge(log: Iterable[tuple[Topic, LogRecord]], settings: Settings, dimensions: Sequence[str]) -> Reference:
-    """Compute what the tables must hold after `log`, whose records of one topic-partition are in offset order."""
-    result = Reference()
-    retention = settings.streams.ladder[-1].keep * 1000
-    horizon = int(settings.streams.dedupe_horizon * 1000)
-    applied_at: dict[tuple[str, int, str], int] = {}
-    reports: dict[tuple[Any, ...], tuple[int, Report]] = {}
-    for topic, record in log:
+class Judge:
+    """Judges a log record by record, those of one topic-partition in offset order; `reference` is what came out so far."""
+
+    def __init__(self, settings: Settings, dimensions: Sequence[str]) -> None:
+        self.reference = Reference()
+        #: Newest revision of each spend report, by its identity.
+        self.reports: dict[tuple[Any, ...], tuple[int, Report]] = {}
+        self._settings = settings
+        self._dimensions = dimensions
+        self._retention = settings.streams.ladder[-1].keep * 1000
+        self._horizon = int(settings.streams.dedupe_horizon * 1000)
+        self._applied_at: dict[tuple[str, int, str], int] = {}
+
+    def take(self, topic: Topic, record: LogRecord) -> None:
+        """Judge the next record."""
+        result = self.reference
         totals = result.totals[record.topic, record.partition]
         totals.read += 1
         try:
-            event = parse(topic, record.value, record.key, settings.money)
+            event = parse(topic, record.value, record.key, self._settings.money)
         except Refusal:
-            totals.quarantined += 1
-            continue
+            self._refuse(record, totals)
+            return
         if topic is Topic.CAMPAIGNS:
             totals.applied += 1
-            continue
+            if isinstance(event, Campaign):
+                result.registry[event.campaign_id] = registered(event)
+            elif isinstance(event, Deletion):
+                result.registry.pop(event.campaign_id, None)
+            return
         assert isinstance(event, Click | Conversion | Engagement | Spend)
         occurred = milliseconds(event.occurred_at)
         if occurred > record.timestamp + FUTURE_MS:
-            totals.quarantined += 1
-            continue
+            self._refuse(record, totals)
+            return
         age_of = milliseconds(event.period_end) if isinstance(event, Spend) else occurred
-        if record.timestamp - age_of > retention:
+        if record.timestamp - age_of > self._retention:
             totals.too_late += 1
-            continue
+            return
         if isinstance(event, Spend):
             identity = (event.campaign_id, event.platform, event.period_start, event.period_end)
-            if identity in reports and event.revision <= reports[identity][0]:
+            if identity in self.reports and event.revision <= self.reports[identity][0]:
                 totals.duplicate += 1
-                continue
-            reports[identity] = (event.revision, _report(event, settings, dimensions))
+                return
+            self.reports[identity] = (event.revision, _report(event, self._settings, self._dimensions))
             totals.applied += 1
-            continue
-        known = applied_at.get((record.topic, record.partition, event.event_id))
-        if known is not None and record.timestamp - known <= horizon:
+            return
+        known = self._applied_at.get((record.topic, record.partition, event.event_id))
+        if known is not None and record.timestamp - known <= self._horizon:
             totals.duplicate += 1
-            continue
-        applied_at[record.topic, record.partition, event.event_id] = record.timestamp
+            return
+        self._applied_at[record.topic, record.partition, event.event_id] = record.timestamp
         totals.applied += 1
-        result.facts.append(_fact(event, occurred, settings, dimensions))
-    result.reports = [report for _, report in reports.values()]
-    return result
+        result.facts.append(_fact(event, occurred, self._settings, self._dimensions))
+
+    def _refuse(self, record: LogRecord, totals: Totals) -> None:
+        totals.quarantined += 1
+        self.reference.refused.append(record)
+
+
+def judge(log: Iterable[tuple[Topic, LogRecord]], settings: Settings, dimensions: Sequence[str]) -> Reference:
+    """Compute what the tables must hold after `log`, whose records of one topic-partition are in offset order."""
+    judging = Judge(settings, dimensions)
+    for topic, record in log:
+        judging.take(topic, record)
+    judging.reference.reports = [report for _, report in judging.reports.values()]
+    return judging.reference
 
 
 def milliseconds(time: datetime) -> int:
@@ -188,7 +216,9 @@ def _fact(event: Click | Conversion | Engagement, time: int, settings: Settings,
                 measures |= {"dwell_ms_sum": event.dwell_ms, "dwell_count": 1}
             if event.rating is not None:
                 measures |= {"rating_sum": event.rating, "rating_count": 1}
-    return Fact(time, {d: getattr(event, d) for d in dimensions}, measures, event.user_id)
+    return Fact(
+        time, {d: getattr(event, d) for d in dimensions}, measures, event.user_id, event.load_ms if isinstance(event, Engagement) else None
+    )
 
 
 def _report(event: Spend, settings: Settings, dimensions: Sequence[str]) -> Report:
