@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,8 +62,9 @@ def _no_fence() -> None:
 
 
 def _ids_forgotten() -> None:
-    async def bad(self: PartitionStore, buckets: Any) -> Any:
-        return np.empty((0, 3), np.uint64)
+    async def bad(self: PartitionStore, buckets: Any) -> AsyncIterator[np.ndarray[Any, np.dtype[np.uint64]]]:
+        for _ in ():
+            yield np.empty((0, 3), np.uint64)
 
     PartitionStore.seen = bad  # type: ignore[method-assign]
 
