@@ -30,7 +30,7 @@ class Upkeep:
         self._settings = settings
         self._redis = redis
         self._owners = owners
-        self._counts = PartitionCounts(redis, settings.redis.namespace)
+        self._counts = PartitionCounts(redis, settings)
         self._clock = clock
 
     async def run(self) -> None:
@@ -44,7 +44,7 @@ class Upkeep:
 
     async def look(self) -> None:
         """One look. Redis errors pass through."""
-        generation = await generation_in_use(self._redis, self._settings.redis.namespace)
+        generation = await generation_in_use(self._redis, self._settings)
         for owner in self._owners.all():
             if owner.generation == generation:
                 await owner.register()

@@ -57,6 +57,10 @@ class PartitionStore:
         """Have the partition on the list of those that are read; safe to repeat."""
         await self._redis.sadd(partitions_key(self.keys.namespace), f"{self.keys.topic}:{self.keys.partition}")
 
+    async def writer(self) -> str:
+        """Who claimed the partition last: a role and a number, "" for nobody."""
+        return (await self._redis.hget(self.keys.meta(), "writer") or b"").decode()
+
     async def notes(self) -> dict[str, bytes]:
         """What broke the continuity of log and tables so far: kind -> packed note."""
         found = await self._redis.hgetall(self.keys.notes())

@@ -197,10 +197,6 @@ class Consumer(driver.Consumer):
     def _worker_thread(self) -> ConsumerThread:
         return cast(ConsumerThread, self._thread)
 
-    async def log_state(self, tp: TP) -> LogState:
-        """What the broker says of a partition. Raises KafkaError."""
-        return (await self._worker_thread.log_states([tp]))[tp]
-
     def committed(self, tp: TP) -> int:
         """The group's offset as last committed from here, -1 before that."""
         offset = self._committed_offset.get(tp)
