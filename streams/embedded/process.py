@@ -38,6 +38,38 @@ class EmbeddedError(UserError):
     """An embedded server cannot be used. The message names the server, the reason and what to do next."""
 
 
+class Guard:
+    """Sees to it that a child process dies with the process that started it, however that one dies (kill -9 included).
+
+    `directory`, if given, is removed then too, and by `close`.
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self._shell = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, "campaignwatch-guard", str(directory) if directory is not None else ""],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+
+    def watch(self, pid: int | None) -> None:
+        """From now on this process is the one to be killed; None: it has ended."""
+        if self._shell.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._shell.stdin.write(f"{pid or ''}\n".encode())
+                self._shell.stdin.flush()
+
+    def close(self) -> None:
+        """Kill what is watched, remove the directory, and end. Safe to call twice."""
+        # The end of its input makes it do so.
+        if self._shell.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._shell.stdin.close()
+        self._shell.wait()
+
+
 class Server(ABC):
     """One server process on a loopback port, with a directory of its own.
 
@@ -59,7 +91,7 @@ class Server(ABC):
         self._given_directory = directory
         self._directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._guard: Guard | None = None
         self._log: IO[bytes] | None = None
         self._lock = threading.RLock()
         self._started_once = False
@@ -165,11 +197,7 @@ class Server(ABC):
                 self._log.close()
                 self._log = None
             if self._guard is not None:
-                # The end of its input makes it remove the directory and exit.
-                assert self._guard.stdin is not None
-                with contextlib.suppress(OSError):
-                    self._guard.stdin.close()
-                self._guard.wait()
+                self._guard.close()
                 self._guard = None
             if self._directory is not None and self._own_directory:
                 shutil.rmtree(self._directory, ignore_errors=True)
@@ -246,21 +274,12 @@ class Server(ABC):
             self._directory = self._given_directory.resolve()
         else:
             self._directory = Path(tempfile.mkdtemp(prefix="campaignwatch-"))
-        self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", _GUARD, "campaignwatch-guard", str(self._directory) if self._own_directory else ""],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            start_new_session=True,
-        )
+        self._guard = Guard(self._directory if self._own_directory else None)
         atexit.register(self.close)
 
     def _tell_guard(self, pid: int | None) -> None:
-        if self._guard is not None and self._guard.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._guard.stdin.write(f"{pid or ''}\n".encode())
-                self._guard.stdin.flush()
+        if self._guard is not None:
+            self._guard.watch(pid)
 
     def _signal(self, number: signal.Signals) -> None:
         process = self._process

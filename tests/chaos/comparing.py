@@ -12,10 +12,11 @@ import numpy as np
 from aiokafka import TopicPartition
 from redis.asyncio import Redis
 
-from streams.config import EVENT_TOPICS, Settings
+from streams.config import Settings
 from streams.kpis.measures import MEASURES
 from streams.panes.ladder import DAY_MS, Ladder, Level
 from streams.quarantine.record import decode_quarantined
+from streams.tables.generations import generation_in_use, tables_namespace
 from streams.tables.keys import PartitionKeys, alerts_key
 from streams.tables.reader import TableReader
 from streams.tables.sketchlogs import split_counts
@@ -156,15 +157,15 @@ class Comparer:
         start, end = whole_range(self._expected.record_time, self._ladder)
         size = self._ladder.levels[-1].size
         found = {"dwell": 0, "load": 0}
-        for topic in EVENT_TOPICS:
-            for partition in range(self._settings.kafka.partitions):
-                keys = PartitionKeys(self._settings.redis.namespace, self._settings.topic(topic), partition)
-                for sketch in found.keys() & set(keys.sketches):
-                    pipe = self._redis.pipeline(transaction=False)
-                    for pane in range(start, end, size):
-                        pipe.get(keys.sketch(sketch, size, pane, "campaign"))
-                    stored = b"".join(log for log in await pipe.execute() if log)
-                    found[sketch] += int(split_counts(np.frombuffer(stored, np.uint64))[1].sum())
+        namespace = tables_namespace(self._settings.redis.namespace, await generation_in_use(self._redis, self._settings))
+        for topic, partition in self.ends:
+            keys = PartitionKeys(namespace, topic, partition)
+            for sketch in found.keys() & set(keys.sketches):
+                pipe = self._redis.pipeline(transaction=False)
+                for pane in range(start, end, size):
+                    pipe.get(keys.sketch(sketch, size, pane, "campaign"))
+                stored = b"".join(log for log in await pipe.execute() if log)
+                found[sketch] += int(split_counts(np.frombuffer(stored, np.uint64))[1].sum())
         for sketch, count in self._expected.sketched(start, end).items():
             verdict.add("sketches of cube campaign", f"values of {sketch}", count, found[sketch])
 

@@ -7,55 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
-from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from typing import Any
-
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from dataclasses import dataclass
 
 from streams.errors import UserError
-from tests.chaos.fleet import Fleet, Member
-from tests.chaos.servers import DURABLE_KAFKA, KAFKA_PROXY, REDIS_FILE, Servers, copy_file_of, put_file_back, tear_off
-
-SESSION_TIMEOUT = 6.0
-
-
-@dataclass(slots=True)
-class Arena:
-    """What faults are done to."""
-
-    servers: Servers
-    fleet: Fleet
-    #: Of Redis, with nothing in between.
-    redis: Redis
-    alerts_lease: str
-    #: What was killed, and how often.
-    kills: Counter[str] = field(default_factory=Counter)
-    _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
-
-    def alone(self, target: str) -> AbstractAsyncContextManager[Any]:
-        """Whoever hurts `target` waits for the one before."""
-        return self._locks[target]
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A fault of a plan."""
-
-    kind: str
-    #: Seconds from the round's beginning.
-    at: float
-    #: Seconds until it is undone.
-    lasts: float
-    #: In [0, 1): which of several it hits, or how hard.
-    pick: float
-
-    def __str__(self) -> str:
-        return f"{self.kind} at {self.at:.1f} s for {self.lasts:.1f} s ({self.pick:.3f})"
+from tests.chaos import on_kafka, on_processes, on_redis
+from tests.chaos.arena import SESSION_TIMEOUT, Arena, Planned
+from tests.chaos.on_kafka import broker, connections
+from tests.chaos.on_redis import commands
+from tests.chaos.sides import DURABLE_KAFKA, KAFKA_NODES, KAFKA_PROXY, MORE_PARTITIONS, REDIS_FILE, REDIS_NODES, REDIS_PROXY
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,224 +29,85 @@ class Kind:
     #: Seconds that it may last.
     lasts: tuple[float, float] = (0.5, 3.0)
     needs: frozenset[str] = frozenset()
+    #: Whether Redis may hold less afterwards than it had said that it did.
+    loses: bool = False
 
 
-# The product's processes.
-
-
-def _one_of(members: Sequence[Member], pick: float) -> Member | None:
-    able = [member for member in members if member.wanted and not member.paused and member.running]
-    return able[int(pick * len(able))] if able else None
-
-
-async def _kill_worker(arena: Arena, planned: Planned) -> None:
-    member = _one_of(arena.fleet.of("streams"), planned.pick)
-    if member is not None:
-        await _down(arena, member, planned.lasts)
-
-
-async def _down(arena: Arena, member: Member, seconds: float) -> None:
-    member.wanted = False
-    if await asyncio.to_thread(member.kill):
-        arena.kills["worker" if member.role == "streams" else "alerts"] += 1
-    await asyncio.sleep(seconds)
-    member.wanted = True
-
-
-async def _stop_worker(arena: Arena, planned: Planned) -> None:
-    member = _one_of(arena.fleet.of("streams"), planned.pick)
-    if member is not None:
-        member.wanted = False
-        await asyncio.to_thread(member.stop)
-        await asyncio.sleep(planned.lasts)
-        member.wanted = True
-
-
-async def _add_worker(arena: Arena, planned: Planned) -> None:
-    member = arena.fleet.add_worker()
-    await asyncio.sleep(planned.lasts)
-    await asyncio.to_thread(arena.fleet.remove, member)
-
-
-async def _freeze_worker(arena: Arena, planned: Planned) -> None:
-    member = _one_of(arena.fleet.of("streams"), planned.pick)
-    if member is not None:
-        member.paused = True
-        member.send(signal.SIGSTOP)
-        await asyncio.sleep(planned.lasts)
-        member.send(signal.SIGCONT)
-        member.paused = False
-
-
-async def _kill_leader(arena: Arena, planned: Planned) -> None:
-    try:
-        async with asyncio.timeout(2):
-            token = str(await arena.redis.get(arena.alerts_lease))
-    except (RedisError, OSError, TimeoutError):
-        token = ""
-    replicas = arena.fleet.of("alerts")
-    # The lease holds TERM:HOST:PID.
-    leader = next((m for m in replicas if m.wanted and m.running and token.endswith(f":{m.pid}'")), None) or _one_of(replicas, planned.pick)
-    if leader is not None:
-        await _down(arena, leader, planned.lasts)
-
-
-# Redis.
-
-
-def _node(arena: Arena, planned: Planned) -> Any:
-    nodes = arena.servers.redis.nodes
-    return nodes[int(planned.pick * len(nodes))]
-
-
-async def _kill_redis(arena: Arena, planned: Planned) -> None:
-    node = _node(arena, planned)
-    async with arena.alone("redis"):
-        await asyncio.to_thread(node.kill)
-        arena.kills["redis"] += 1
-        await asyncio.sleep(planned.lasts)
-        await asyncio.to_thread(node.start)
-
-
-async def _power_cut_of_redis(arena: Arena, planned: Planned) -> None:
-    node = _node(arena, planned)
-    async with arena.alone("redis"):
-        await asyncio.to_thread(node.kill)
-        arena.kills["redis"] += 1
-        await asyncio.to_thread(tear_off, node, int(planned.pick * 200_000))
-        await asyncio.sleep(planned.lasts)
-        await asyncio.to_thread(node.start)
-
-
-async def _restore_redis(arena: Arena, planned: Planned) -> None:
-    node = _node(arena, planned)
-    async with arena.alone("redis"):
-        copy = arena.servers.directory / "redis-copy"
-        await asyncio.to_thread(copy_file_of, node, copy)
-        await asyncio.sleep(planned.lasts)
-        await asyncio.to_thread(node.kill)
-        arena.kills["redis"] += 1
-        await asyncio.to_thread(put_file_back, node, copy)
-        await asyncio.to_thread(node.start)
-
-
-async def _on_redis(arena: Arena, *command: str | int) -> None:
-    try:
-        async with asyncio.timeout(5):
-            await arena.redis.execute_command(*command)  # type: ignore[no-untyped-call]
-    except (RedisError, OSError, TimeoutError):
-        pass  # a fault that did not take place
-
-
-async def _empty_redis(arena: Arena, _planned: Planned) -> None:
-    async with arena.alone("redis"):
-        await _on_redis(arena, "FLUSHALL")
-
-
-async def _freeze_redis(arena: Arena, planned: Planned) -> None:
-    node = _node(arena, planned)
-    async with arena.alone("redis"):
-        node.pause()
-        await asyncio.sleep(planned.lasts)
-        node.resume()
-
-
-async def _fill_redis(arena: Arena, planned: Planned) -> None:
-    async with arena.alone("redis"):
-        await _on_redis(arena, "CONFIG", "SET", "maxmemory", 1_000_000)
-        await asyncio.sleep(planned.lasts)
-        await _on_redis(arena, "CONFIG", "SET", "maxmemory", 0)
-
-
-async def _forget_scripts(arena: Arena, _planned: Planned) -> None:
-    async with arena.alone("redis"):
-        await _on_redis(arena, "SCRIPT", "FLUSH")
-
-
-async def _kill_clients(arena: Arena, _planned: Planned) -> None:
-    async with arena.alone("redis"):
-        await _on_redis(arena, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-
-
-# Connections.
-
-
-def _connections(side: str, how: str) -> Callable[[Arena, Planned], Awaitable[None]]:
-    async def do(arena: Arena, planned: Planned) -> None:
-        proxy = (arena.servers.kafka if side == "kafka" else arena.servers.redis).proxy
-        if proxy is None:
-            return
-        async with arena.alone(f"connections to {side}"):
-            if how == "cut":
-                proxy.cut()
-            elif how == "refuse":
-                proxy.refuse()
-            elif how == "slow":
-                proxy.delay = 0.05 + planned.pick * 0.4
-            else:
-                proxy.silence(answers_only=how == "deaf")
-            await asyncio.sleep(planned.lasts)
-            proxy.heal()
-
-    return do
-
-
-# Kafka.
-
-
-def _broker(how: str) -> Callable[[Arena, Planned], Awaitable[None]]:
-    async def do(arena: Arena, planned: Planned) -> None:
-        brokers = arena.servers.kafka.brokers
-        broker = brokers[int(planned.pick * len(brokers))]
-        async with arena.alone("kafka"):
-            if how == "freeze":
-                broker.pause()
-                await asyncio.sleep(planned.lasts)
-                broker.resume()
-                return
-            if how == "kill":
-                arena.kills["kafka"] += 1
-            await asyncio.to_thread(broker.kill if how == "kill" else broker.stop)
-            await asyncio.sleep(planned.lasts)
-            await asyncio.to_thread(broker.start)
-
-    return do
-
-
-_DURABLE, _PROXY, _FILE = frozenset({DURABLE_KAFKA}), frozenset({KAFKA_PROXY}), frozenset({REDIS_FILE})
+_DURABLE, _NODES, _PROXY = frozenset({DURABLE_KAFKA}), frozenset({KAFKA_NODES}), frozenset({KAFKA_PROXY})
+_FILE, _REDIS_PROXY, _CLUSTER = frozenset({REDIS_FILE}), frozenset({REDIS_PROXY}), frozenset({REDIS_NODES})
 #: Long enough that another worker has claimed the partitions when the zombie wakes up.
 _FREEZE = (SESSION_TIMEOUT + 3.5, SESSION_TIMEOUT + 6.5)
+#: Longer than the session time-out, and than any time-out of Redis.
+_LONG = (SESSION_TIMEOUT + 1.0, SESSION_TIMEOUT + 3.0)
 
-KINDS: dict[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind("kill-worker", "kill -9 of a worker, restarted after a while", _kill_worker, 5),
-        Kind("stop-worker", "SIGTERM to a worker, started again", _stop_worker, 2),
-        Kind("add-worker", "one more worker for a while: two rebalances", _add_worker, 1.5, (4.0, 8.0)),
-        Kind("freeze-worker", "SIGSTOP for longer than the session time-out: a zombie that wakes up", _freeze_worker, 2, _FREEZE),
-        Kind("kill-leader", "kill -9 of the replica that leads the alerts", _kill_leader, 2),
-        Kind("kill-redis", "kill -9 of Redis, started again with its append-only file", _kill_redis, 3),
-        Kind("power-cut-redis", "the same, and the end of its file is torn off", _power_cut_of_redis, 1.5, needs=_FILE),
-        Kind("restore-redis", "Redis comes back from a copy that is some seconds old", _restore_redis, 2, (1.0, 6.0), _FILE),
-        Kind("empty-redis", "FLUSHALL", _empty_redis, 1),
-        Kind("freeze-redis", "Redis stands still (SIGSTOP)", _freeze_redis, 1.5, (0.5, 4.0)),
-        Kind("full-redis", "Redis takes no writes: its maxmemory is below what it uses", _fill_redis, 1.5, (1.0, 4.0)),
-        Kind("forget-scripts", "SCRIPT FLUSH", _forget_scripts, 1),
-        Kind("kill-clients", "CLIENT KILL of every normal client", _kill_clients, 1),
-        Kind("cut-redis", "connections to Redis are cut", _connections("redis", "cut"), 1),
-        Kind("refuse-redis", "connections to Redis are cut and new ones refused", _connections("redis", "refuse"), 1),
-        Kind("slow-redis", "what goes to and from Redis is held back", _connections("redis", "slow"), 1, (2.0, 5.0)),
-        Kind("half-open-redis", "connections to Redis lead nowhere", _connections("redis", "mute"), 1, (1.0, 4.0)),
-        Kind("deaf-redis", "Redis does what it is told, and its answers get lost", _connections("redis", "deaf"), 1.5, (1.0, 4.0)),
-        Kind("kill-kafka", "kill -9 of the broker, started again", _broker("kill"), 1.5, needs=_DURABLE),
-        Kind("stop-kafka", "the broker is stopped politely and started again", _broker("stop"), 1, needs=_DURABLE),
-        Kind("freeze-kafka", "the broker stands still (SIGSTOP)", _broker("freeze"), 1, (1.0, 8.0)),
-        Kind("cut-kafka", "connections to Kafka are cut", _connections("kafka", "cut"), 1, needs=_PROXY),
-        Kind("refuse-kafka", "connections to Kafka are cut and new ones refused", _connections("kafka", "refuse"), 1, needs=_PROXY),
-        Kind("slow-kafka", "what goes to and from Kafka is held back", _connections("kafka", "slow"), 1, (2.0, 5.0), _PROXY),
-        Kind("half-open-kafka", "connections to Kafka lead nowhere", _connections("kafka", "mute"), 0.7, (1.0, 5.0), _PROXY),
-    )
-}
+_OF_PROCESSES = (
+    Kind("kill-worker", "kill -9 of a worker, restarted after a while", on_processes.kill_worker, 9),
+    Kind("kill-heir", "kill -9 of a worker, and of the one that takes over, while it does", on_processes.kill_heir, 0.5, (0.5, 2.0)),
+    Kind("kill-starting", "kill -9 of a worker that starts", on_processes.kill_starting, 1, (0.5, 5.0)),
+    Kind("stop-worker", "SIGTERM to a worker, started again", on_processes.stop_worker, 2),
+    Kind("stop-flushing", "SIGTERM in the middle of a flush", on_processes.stop_flushing, 1, (0.5, 1.0), _REDIS_PROXY),
+    Kind("add-worker", "one more worker for a while: two rebalances", on_processes.add_worker, 1.5, (4.0, 8.0)),
+    Kind("freeze-worker", "SIGSTOP for longer than the session time-out: a zombie that wakes up", on_processes.freeze_worker, 2, _FREEZE),
+    Kind("kill-leader", "kill -9 of the replica that leads the alerts", on_processes.kill_leader, 4),
+    Kind("rebuild", "the tables are built anew, and switched over", on_processes.rebuild, 1.5),
+    Kind("kill-rebuild", "kill -9 in the middle of a rebuild", on_processes.kill_rebuild, 1, (2.0, 9.0)),
+    Kind("kill-all", "kill -9 of every process, of Redis and of Kafka", on_kafka.kill_all, 0.7, loses=True),
+)
+_OF_REDIS = (
+    Kind("kill-redis", "kill -9 of a Redis, started again with its append-only file", on_redis.kill_redis, 6, loses=True),
+    Kind("power-cut-redis", "the same, and the end of its file is torn off", on_redis.power_cut_of_redis, 1.5, needs=_FILE, loses=True),
+    Kind("restore-redis", "Redis comes back from a copy that is some seconds old", on_redis.restore_redis, 2, (1.0, 6.0), _FILE, True),
+    Kind("empty-redis", "FLUSHALL", on_redis.empty_redis, 1, loses=True),
+    Kind("freeze-redis", "Redis stands still (SIGSTOP), mostly for longer than redis.timeout", on_redis.freeze_redis, 1.5, (0.5, 5.0)),
+    Kind(
+        "full-redis",
+        "Redis takes no writes: its maxmemory is below what it uses",
+        commands(("CONFIG", "SET", "maxmemory", 1_000_000), ("CONFIG", "SET", "maxmemory", 0)),
+        1.5,
+        (1.0, 4.0),
+    ),
+    Kind(
+        "no-file-redis",
+        "the append-only file is turned off, and on again",
+        commands(("CONFIG", "SET", "appendonly", "no"), ("CONFIG", "SET", "appendonly", "yes")),
+        0.5,
+    ),
+    Kind(
+        "hold-writes-redis", "CLIENT PAUSE of writes", commands(("CLIENT", "PAUSE", 20_000, "WRITE"), ("CLIENT", "UNPAUSE")), 1, (1.0, 5.0)
+    ),
+    Kind("reload-redis", "DEBUG RELOAD", commands(("DEBUG", "RELOAD")), 0.5),
+    Kind("forget-scripts", "SCRIPT FLUSH", commands(("SCRIPT", "FLUSH")), 1),
+    Kind("kill-scripts", "SCRIPT KILL, again and again", on_redis.kill_scripts, 0.5),
+    Kind("kill-clients", "CLIENT KILL of every normal client", commands(("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")), 1),
+    Kind("cut-redis", "connections to Redis are cut", connections("redis", "cut"), 1, needs=_REDIS_PROXY),
+    Kind("refuse-redis", "connections to Redis are cut and new ones refused", connections("redis", "refuse"), 1, needs=_REDIS_PROXY),
+    Kind("slow-redis", "what goes to and from Redis is held back", connections("redis", "slow"), 1, (2.0, 5.0), _REDIS_PROXY),
+    Kind("half-open-redis", "connections to Redis lead nowhere", connections("redis", "mute"), 1, (1.0, 4.0), _REDIS_PROXY),
+    Kind(
+        "swallow-redis", "connections to Redis lead nowhere, new ones too", connections("redis", "swallow"), 0.5, (8.0, 11.0), _REDIS_PROXY
+    ),
+    Kind("deaf-redis", "Redis does what it is told, and its answers get lost", connections("redis", "deaf"), 1.5, (1.0, 4.0), _REDIS_PROXY),
+    Kind("kill-master", "kill -9 of a master: its replica takes over", on_redis.kill_master, 4, needs=_CLUSTER, loses=True),
+    Kind("lose-writes", "a replica that has fallen behind takes over", on_redis.lose_writes, 3, (1.0, 4.0), _CLUSTER, True),
+    Kind("fail-over", "CLUSTER FAILOVER by hand", on_redis.fail_over, 2, needs=_CLUSTER),
+    Kind("empty-master", "FLUSHALL on one master only", on_redis.empty_master, 1, needs=_CLUSTER, loses=True),
+)
+_OF_KAFKA = (
+    Kind("kill-kafka", "kill -9 of a broker, started again", broker("kill"), 2.5, needs=_DURABLE),
+    Kind("stop-kafka", "a broker is stopped politely and started again", broker("stop"), 1, needs=_DURABLE),
+    Kind("freeze-kafka", "a broker stands still (SIGSTOP)", broker("freeze"), 1, (1.0, 9.0)),
+    Kind("freeze-both", "Kafka and Redis stand still for longer than any time-out", on_kafka.freeze_both, 0.5, _LONG),
+    Kind("cut-kafka", "connections to Kafka are cut", connections("kafka", "cut"), 1, needs=_PROXY),
+    Kind("refuse-kafka", "connections to Kafka are cut and new ones refused", connections("kafka", "refuse"), 1, needs=_PROXY),
+    Kind("slow-kafka", "what goes to and from Kafka is held back", connections("kafka", "slow"), 1, (2.0, 5.0), _PROXY),
+    Kind("half-open-kafka", "connections to Kafka lead nowhere", connections("kafka", "mute"), 0.7, (1.0, 5.0), _PROXY),
+    Kind("add-partitions", "an event topic gets one more partition", on_kafka.add_partitions, 0.5, needs=frozenset({MORE_PARTITIONS})),
+    Kind("kill-coordinator", "kill -9 of the node that coordinates the workers", on_kafka.kill_coordinator, 2, needs=_NODES),
+    Kind("kill-partition-leader", "kill -9 of the node that leads a partition", on_kafka.kill_partition_leader, 2, needs=_NODES),
+    Kind("roll-kafka", "two nodes are restarted, one after the other", on_kafka.roll, 0.7, needs=_NODES),
+)
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (*_OF_PROCESSES, *_OF_REDIS, *_OF_KAFKA)}
 
 
 def able_kinds(offers: frozenset[str], only: Sequence[str] = ()) -> list[Kind]:
@@ -300,10 +121,16 @@ def able_kinds(offers: frozenset[str], only: Sequence[str] = ()) -> list[Kind]:
 
 
 def plan_round(seed: int, number: int, kinds: Sequence[Kind], seconds: float) -> list[Planned]:
-    """The faults of a round, in the order of their moments: one to four within the first `seconds`. The same for the same arguments."""
+    """The faults of a round (from 1), by their moments: one to four within the first `seconds`. The same arguments, the same plan.
+
+    Each kind has its turn once in as many rounds as there are kinds; the others of a round are drawn by their weights.
+    """
+    turn, place = divmod(number - 1, len(kinds))
+    in_turn = random.Random(f"turn {seed} {turn}").sample(kinds, len(kinds))
     chance = random.Random(f"faults {seed} {number}")
+    drawn = chance.choices(kinds, [kind.weight for kind in kinds], k=chance.choices((0, 1, 2, 3), (2, 4, 3, 1))[0])
     faults = []
-    for kind in chance.choices(kinds, [kind.weight for kind in kinds], k=chance.choices((1, 2, 3, 4), (3, 4, 2, 1))[0]):
+    for kind in (in_turn[place], *drawn):
         # At least half a second after the beginning, so that there is something to lose.
         at, lasts = 0.5 + chance.random() * (seconds - 0.5), kind.lasts[0] + chance.random() * (kind.lasts[1] - kind.lasts[0])
         faults.append(Planned(kind.name, round(at, 2), round(lasts, 2), round(chance.random(), 3)))

@@ -18,9 +18,15 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+from streams.embedded.process import Guard
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 _PAGES = re.compile(r"pages on (http://[0-9.]+:\d+)")
 _LOOK, _RESTART_AFTER, _ILL_FOR = 0.3, 1.0, 6.0
+#: Seconds from SIGTERM to the end, as the product promises.
+_ENDS_WITHIN = 10.0
+#: What a process says once it hears signals.
+_HEARS = re.compile(r"streams worker starting|alerts: starting")
 
 
 class Member:
@@ -35,9 +41,12 @@ class Member:
         #: Its log's name and last words, each time that it ended by itself or had to be restarted because it said that it was not alive.
         self.ended: list[str] = []
         self.was_ill: list[str] = []
+        #: What it did that the product promises not to do.
+        self.surprises: list[str] = []
         self._command = list(command)
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: Guard | None = None
         self._lives = itertools.count(1)
         self.log = directory / f"{name}.log"
         self._ended_at = 0.0
@@ -72,6 +81,10 @@ class Member:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=self._directory, env=environment
             )
+        if self._guard is None:
+            # It must not outlive the harness.
+            self._guard = Guard()
+        self._guard.watch(self._process.pid)
         self.paused, self._ill_since = False, None
 
     def send(self, number: signal.Signals) -> None:
@@ -87,6 +100,7 @@ class Member:
             return False
         process.kill()
         process.wait()
+        self._let_go()
         return True
 
     def stop(self, timeout: float = 15.0) -> None:
@@ -94,13 +108,41 @@ class Member:
         process, self._process = self._process, None
         if process is None:
             return
-        process.terminate()
-        process.send_signal(signal.SIGCONT)
+        if process.poll() is None:
+            began = time.monotonic()
+            process.terminate()
+            process.send_signal(signal.SIGCONT)
+            try:
+                process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            took = time.monotonic() - began
+            if (process.returncode or took > _ENDS_WITHIN) and _HEARS.search(self._said()):
+                self.surprises.append(f"SIGTERM: status {process.returncode} after {took:.1f} s: {self.last_words()}")
+        self._let_go()
+
+    def wait(self, timeout: float) -> int | None:
+        """Its exit status; None when it has not ended after `timeout` s."""
+        process = self._process
+        if process is None:
+            return None
         try:
-            process.wait(timeout)
+            return process.wait(timeout)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            return None
+
+    def close(self) -> None:
+        """End it for good, and who looks after it."""
+        self.wanted = False
+        self.stop()
+        if self._guard is not None:
+            self._guard.close()
+            self._guard = None
+
+    def _let_go(self) -> None:
+        if self._guard is not None:
+            self._guard.watch(None)
 
     def page(self, path: str, timeout: float = 3.0) -> tuple[int, Any]:
         """Status and JSON of a page; (0, None) when it does not answer."""
@@ -126,7 +168,7 @@ class Member:
         if not self.running:
             if not self._ended_at:
                 self._ended_at = now
-                self.ended += [self._last_words()] if self._process is not None else []
+                self.ended += [self.last_words()] if self._process is not None else []
             elif now - self._ended_at >= _RESTART_AFTER:
                 self._ended_at = 0.0
                 self.start()
@@ -138,27 +180,36 @@ class Member:
         elif self._ill_since is None:
             self._ill_since = now
         elif now - self._ill_since > _ILL_FOR:
-            self.was_ill.append(self._last_words())
+            self.was_ill.append(self.last_words())
             self.stop()
 
-    def _last_words(self) -> str:
-        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    def last_words(self) -> str:
+        """Its log's name and last line."""
+        lines = self._said().strip().splitlines()
         return f"{self.log.name}: {lines[-1] if lines else '(nothing)'}"
+
+    def _said(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 
 
 class Fleet:
     """All processes of the product."""
 
-    def __init__(self, config: Path, directory: Path, launcher: Sequence[str], workers: int, replicas: int) -> None:
+    def __init__(self, config: Path, directory: Path, launcher: Sequence[str], workers: int, replicas: int, group: str) -> None:
+        #: The workers' group.
+        self.group = group
+        #: What processes did that the product promises not to do, of those that are not members any more or never were.
+        self.surprises: list[str] = []
         self._config = config
         self._directory = directory
         self._launcher = launcher
         self.members = [self._member("streams", number) for number in range(1, workers + 1)]
         self.members += [self._member("alerts", number) for number in range(1, replicas + 1)]
+        self._beside: list[Member] = []
         self._supervising: asyncio.Task[None] | None = None
 
-    def _member(self, role: str, number: int) -> Member:
-        command = [sys.executable, "-m", *self._launcher, role, "--config", str(self._config)]
+    def _member(self, role: str, number: int, *words: str) -> Member:
+        command = [sys.executable, "-m", *self._launcher, *(words or (role,)), "--config", str(self._config)]
         return Member(f"{role}-{number}", role, command, self._directory)
 
     def of(self, role: str) -> list[Member]:
@@ -175,8 +226,20 @@ class Fleet:
     def remove(self, member: Member) -> None:
         """End a member for good."""
         member.wanted = False
-        member.stop()
         self.members.remove(member)
+        member.close()
+        self.surprises += member.surprises
+
+    def run_beside(self, name: str, *words: str) -> Member:
+        """Start a command of the product that ends by itself; nobody restarts it."""
+        process = self._member(name, len(self._beside) + 1, *words)
+        process.start()
+        self._beside.append(process)
+        return process
+
+    def all_surprises(self) -> list[str]:
+        """What processes did that the product promises not to do."""
+        return [*self.surprises, *(words for member in self.members for words in member.surprises)]
 
     async def start(self) -> None:
         """Start everything, and the supervisor."""
@@ -193,7 +256,7 @@ class Fleet:
             member.wanted = False
             member.send(signal.SIGTERM)
             member.send(signal.SIGCONT)
-        await asyncio.gather(*(asyncio.to_thread(member.stop, 10.0) for member in self.members))
+        await asyncio.gather(*(asyncio.to_thread(member.close) for member in (*self.members, *self._beside)))
 
     def back_to_normal(self) -> None:
         """Everything that is wanted runs, nothing is paused."""

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams.config import INPUT_TOPICS, Settings, Topic
+from streams.transport.topic_metadata import topic_metadata
 from tests.reference import LogRecord
 
 _WITHIN = 60.0
@@ -42,6 +43,9 @@ class LogReader:
         found: list[tuple[Topic, LogRecord]] = []
         position = dict(self.position)
         try:
+            for name, known in (await topic_metadata(consumer._client, self._topic_of)).items():
+                # Of those that were added meanwhile.
+                position = {TopicPartition(name, number): 0 for number in range(known.partitions)} | position
             consumer.assign(list(position))
             for partition, offset in position.items():
                 consumer.seek(partition, offset)

@@ -42,13 +42,17 @@ class Proxy:
         #: Seconds that every piece is held back on its way, both ways.
         self.delay = 0.0
         self.refuses = False
+        #: New connections lead nowhere.
+        self.swallows = False
         self._connections: set[_Connection] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy {self.port}", daemon=True)
         self._server: asyncio.Server | None = None
 
     def start(self) -> None:
-        """Listen."""
+        """Listen, unless it does already."""
+        if self._server is not None:
+            return
         self._thread.start()
         self._server = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, ports.HOST, self.port), self._loop).result(10)
 
@@ -74,7 +78,7 @@ class Proxy:
 
     def heal(self) -> None:
         """Be a plain proxy again. Connections that were left half-open are cut."""
-        self.delay, self.refuses = 0.0, False
+        self.delay, self.refuses, self.swallows = 0.0, False, False
         self._each(lambda c: c.cut() if c.drops_requests or c.drops_answers else None)
 
     def cut(self) -> None:
@@ -95,6 +99,11 @@ class Proxy:
 
         self._each(mute)
 
+    def swallow(self) -> None:
+        """Let all connections, open and new, lead nowhere until healed, as a network does that loses every packet."""
+        self.swallows = True
+        self.silence(answers_only=False)
+
     def _each(self, do: Callable[[_Connection], Any]) -> None:
         def run() -> None:
             for connection in list(self._connections):
@@ -112,6 +121,7 @@ class Proxy:
             writer.transport.abort()
             return
         connection = _Connection(writer, far_writer)
+        connection.drops_requests = connection.drops_answers = self.swallows
         self._connections.add(connection)
         ways = [
             asyncio.create_task(self._pump(reader, far_writer, lambda: connection.drops_requests)),

@@ -31,6 +31,9 @@ class RoundResult:
     catch_up: float | None
     compared: int
     seconds: float
+    #: Breaks between log and tables that workers noted, by kind, and those that nothing done in the round explains.
+    breaks: dict[str, int] = field(default_factory=dict)
+    unexplained: list[str] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
@@ -48,14 +51,23 @@ class Report:
     rounds: list[RoundResult] = field(default_factory=list)
     kills: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    #: What came of what may end in several ways.
+    outcomes: Counter[str] = field(default_factory=Counter)
+    #: What processes did that the product promises not to do: end by SIGTERM with another status than 0, or late, ...
+    surprises: list[str] = field(default_factory=list)
     #: Processes that ended by themselves, and that were restarted because they said that they were ill.
     ended: list[str] = field(default_factory=list)
     ill: list[str] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
-        """Nothing differs after any round."""
-        return bool(self.rounds) and all(one.good for one in self.rounds)
+        """Nothing differs after any round, and no process did what it should not."""
+        return bool(self.rounds) and all(one.good for one in self.rounds) and not self.surprises
+
+    @property
+    def breaks(self) -> Counter[str]:
+        """Breaks that workers noted, by kind."""
+        return sum((Counter(one.breaks) for one in self.rounds), Counter())
 
     def content(self) -> dict[str, Any]:
         """The JSON of `--report`."""
@@ -70,6 +82,11 @@ class Report:
             "max_catch_up_s": round(max(caught_up, default=0.0), 1),
             "differences": [str(difference) for one in self.rounds for difference in one.differences],
             "faults": dict(sorted(self.faults.items())),
+            "outcomes": dict(sorted(self.outcomes.items())),
+            "breaks": dict(sorted(self.breaks.items())),
+            "breaks_unexplained": [f"round {one.number}: {what}" for one in self.rounds for what in one.unexplained],
+            "surprises": self.surprises,
+            "seconds_per_round": round(sum(one.seconds for one in self.rounds) / max(1, len(self.rounds)), 1),
             "kafka": self.kafka,
             "redis": self.redis,
             "compared": sum(one.compared for one in self.rounds),
@@ -90,7 +107,9 @@ def round_line(result: RoundResult, rounds: int) -> str:
     caught = f"caught up in {result.catch_up:.1f} s" if result.catch_up is not None else "NOT caught up"
     state = "equal" if result.good else f"LOST {result.lost} DOUBLED {result.doubled} DIFFERENT {len(result.differences)}"
     faults = ", ".join(fault.split()[0] for fault in result.faults) or "none"
-    return f"round {result.number}/{rounds}  {result.seconds:.0f} s  {result.events} events  {caught}  {state}  [{faults}]"
+    breaks = f"  noted: {', '.join(f'{kind} {n}' for kind, n in sorted(result.breaks.items()))}" if result.breaks else ""
+    breaks += f"; UNEXPLAINED: {', '.join(result.unexplained)}" if result.unexplained else ""
+    return f"round {result.number}/{rounds}  {result.seconds:.0f} s  {result.events} events  {caught}  {state}  [{faults}]{breaks}"
 
 
 def show(report: Report, console: Console) -> None:
@@ -102,9 +121,15 @@ def show(report: Report, console: Console) -> None:
     table.add_row("other differences", str(len(content["differences"])))
     table.add_row("kills", f"{sum(report.kills.values())}: " + ", ".join(f"{what} {n}" for what, n in sorted(report.kills.items())))
     table.add_row("faults", ", ".join(f"{what} {n}" for what, n in sorted(report.faults.items())))
+    for name, counts in (("outcomes", report.outcomes), ("breaks noted", report.breaks)):
+        table.add_row(name, ", ".join(f"{what} {n}" for what, n in sorted(counts.items())) or "none")
+    table.add_row("breaks that nothing explains", "; ".join(content["breaks_unexplained"]) or "none")
+    table.add_row("surprises", "\n".join(report.surprises) or "none")
+    table.add_row("seconds a round", str(content["seconds_per_round"]))
     table.add_row("longest catch-up", f"{content['max_catch_up_s']} s")
     table.add_row("ended by themselves, ill", f"{len(report.ended)}, {len(report.ill)}")
-    table.add_row("result", "the tables are what the log says" if report.good else "THE TABLES ARE NOT WHAT THE LOG SAYS")
+    equal = bool(report.rounds) and all(one.good for one in report.rounds)
+    table.add_row("result", "the tables are what the log says" if equal else "THE TABLES ARE NOT WHAT THE LOG SAYS")
     console.print(table)
 
 

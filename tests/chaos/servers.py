@@ -1,6 +1,6 @@
 """The servers under the product, with a proxy before each, so that connections can be hurt as well as processes.
 
-`Kafka` and `RedisSide` are all that the rest of the harness knows; a cluster is one more class here and a line in `KAFKAS` or `REDISES`.
+`Kafka` and `RedisSide` (sides.py) are all that the rest of the harness knows.
 """
 
 from __future__ import annotations
@@ -9,80 +9,24 @@ import itertools
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from streams.embedded import ApacheKafka, EmbeddedBroker, EmbeddedRedis, Server, ports
+from streams.embedded import ApacheKafka, EmbeddedBroker, EmbeddedRedis, RedisCluster, Server, ports
 from streams.errors import UserError
+from tests.chaos.clusters import SixRedises, ThreeKafkas
 from tests.chaos.proxy import Proxy
-
-#: What a fault may need of the servers.
-DURABLE_KAFKA, KAFKA_PROXY, REDIS_FILE = "a broker that keeps its log", "a proxy before Kafka", "one Redis whose file can be put back"
-
-
-class Kafka(Protocol):
-    """Where the log is."""
-
-    #: Which of the above it offers.
-    offers: frozenset[str]
-    #: Before the workers; None where the broker can be reached on one address only.
-    proxy: Proxy | None
-
-    @property
-    def brokers(self) -> Sequence[Server]:
-        """Its nodes, to be hurt one at a time."""
-
-    @property
-    def bootstrap_servers(self) -> str:
-        """For the harness itself: nothing in between."""
-
-    @property
-    def product_servers(self) -> str:
-        """For the product: through the proxy where there is one."""
-
-    def start(self) -> None:
-        """Start every node."""
-
-    def close(self) -> None:
-        """End every node."""
-
-
-class RedisSide(Protocol):
-    """Where the tables are."""
-
-    offers: frozenset[str]
-    proxy: Proxy | None
-
-    @property
-    def nodes(self) -> Sequence[EmbeddedRedis]:
-        """Its nodes, to be hurt one at a time."""
-
-    @property
-    def url(self) -> str:
-        """For the harness itself."""
-
-    @property
-    def product_url(self) -> str:
-        """For the product."""
-
-    def client(self) -> Redis:
-        """For the harness itself: tries again when a connection was cut."""
-
-    def start(self) -> None:
-        """Start every node."""
-
-    def close(self) -> None:
-        """End every node."""
+from tests.chaos.sides import DURABLE_KAFKA, KAFKA_PROXY, MORE_PARTITIONS, REDIS_FILE, REDIS_PROXY, Kafka, RedisSide
 
 
 class OneApacheKafka:
     """Apache Kafka with two listeners: the harness's own, and one that is advertised as the proxy's address."""
 
-    offers = frozenset({DURABLE_KAFKA, KAFKA_PROXY})
+    offers = frozenset({DURABLE_KAFKA, KAFKA_PROXY, MORE_PARTITIONS})
+    copies = 1
 
     def __init__(self, directory: Path) -> None:
         inner, controller, direct = ports.free_port(), ports.free_port(), ports.free_port()
@@ -117,6 +61,9 @@ class OneApacheKafka:
         self.proxy.start()
         self._server.start()
 
+    def wait_until_whole(self) -> None:
+        """A server that is started is whole."""
+
     def close(self) -> None:
         self._server.close()
         if self.proxy is not None:
@@ -127,6 +74,7 @@ class OneEmbeddedBroker:
     """The broker of the tests: it can be paused, but forgets its log when it ends, and advertises one address only."""
 
     offers: frozenset[str] = frozenset()
+    copies = 1
     proxy: Proxy | None = None
 
     def __init__(self, directory: Path) -> None:
@@ -147,6 +95,9 @@ class OneEmbeddedBroker:
     def start(self) -> None:
         self._server.start()
 
+    def wait_until_whole(self) -> None:
+        """A server that is started is whole."""
+
     def close(self) -> None:
         self._server.close()
 
@@ -154,10 +105,11 @@ class OneEmbeddedBroker:
 class OneRedis:
     """A Redis with an append-only file that can be copied away and put back."""
 
-    offers = frozenset({REDIS_FILE})
+    offers = frozenset({REDIS_FILE, REDIS_PROXY})
+    cluster: RedisCluster | None = None
 
     def __init__(self, directory: Path) -> None:
-        self._server = EmbeddedRedis(directory=directory / "server", append_only="everysec")
+        self._server = EmbeddedRedis(directory=directory / "server", append_only="everysec", options=["--enable-debug-command", "yes"])
         self._copies = directory / "copies"
         self._number = itertools.count()
         self.proxy: Proxy | None = Proxy()
@@ -184,6 +136,9 @@ class OneRedis:
         self._server.start()
         self.proxy.target = self._server.port
         self.proxy.start()
+
+    def wait_until_whole(self) -> None:
+        """A server that is started is whole."""
 
     def close(self) -> None:
         self._server.close()
@@ -220,19 +175,8 @@ def tear_off(server: EmbeddedRedis, length: int) -> None:
             file.truncate(max(0, newest.stat().st_size - length))
 
 
-def _later(what: str) -> Callable[[Path], RedisSide]:
-    def refuse(_directory: Path) -> RedisSide:
-        raise UserError(f"{what}: this kind of cluster cannot be started here yet; leave the option out")
-
-    return refuse
-
-
-def _later_kafka(_directory: Path) -> Kafka:
-    raise UserError("--kafka cluster: this kind of cluster cannot be started here yet; use --kafka apache")
-
-
-KAFKAS: dict[str, Callable[[Path], Kafka]] = {"apache": OneApacheKafka, "embedded": OneEmbeddedBroker, "cluster": _later_kafka}
-REDISES: dict[str, Callable[[Path], RedisSide]] = {"single": OneRedis, "cluster": _later("--redis cluster")}
+KAFKAS: dict[str, Callable[[Path], Kafka]] = {"apache": OneApacheKafka, "embedded": OneEmbeddedBroker, "cluster": ThreeKafkas}
+REDISES: dict[str, Callable[[Path], RedisSide]] = {"single": OneRedis, "cluster": SixRedises}
 
 
 class Servers:
@@ -267,6 +211,11 @@ class Servers:
         """End everything."""
         self.redis.close()
         self.kafka.close()
+
+    def wait_until_whole(self) -> None:
+        """Return once nothing is left of what was done to the servers."""
+        self.kafka.wait_until_whole()
+        self.redis.wait_until_whole()
 
     def heal(self) -> None:
         """Let every proxy be a plain one again."""

@@ -105,7 +105,13 @@ class Traffic:
     async def _run(self) -> None:
         while not self._stop.is_set():
             producer = AIOKafkaProducer(
-                bootstrap_servers=self._servers, client_id="chaos-traffic", acks="all", request_timeout_ms=5_000, max_batch_size=64 * 1024
+                bootstrap_servers=self._servers,
+                client_id="chaos-traffic",
+                acks="all",
+                request_timeout_ms=5_000,
+                max_batch_size=64 * 1024,
+                # Added partitions get events before the workers know of them.
+                metadata_max_age_ms=2_000,
             )
             try:
                 await producer.start()
