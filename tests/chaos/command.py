@@ -29,10 +29,14 @@ def chaos(
     seed: Annotated[int | None, typer.Option("--seed", help="Draws faults and events; the same seed, the same plan.")] = None,
     faults: Annotated[str, typer.Option("--faults", metavar="NAME,NAME", help="Only these kinds of faults; see --list-faults.")] = "",
     workers: Annotated[int, typer.Option("--workers", min=1, help="Streams workers.")] = 2,
-    rate: Annotated[int, typer.Option("--rate", min=20, help="Events a second while faults happen.")] = 200,
-    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Seconds of a round within which its faults begin.")] = 6.0,
-    kafka: Annotated[str, typer.Option("--kafka", help="apache (Java and Maven), embedded (cannot be killed), or cluster.")] = "apache",
-    redis: Annotated[str, typer.Option("--redis", help="single (append-only file, everysec), or cluster.")] = "single",
+    rate: Annotated[int, typer.Option("--rate", min=20, help="Events a second while faults happen.")] = 100,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Seconds of a round within which its faults begin.")] = 5.0,
+    kafka: Annotated[
+        str, typer.Option("--kafka", help="apache (Java and Maven), embedded (cannot be killed), or cluster (three nodes of Apache).")
+    ] = "apache",
+    redis: Annotated[
+        str, typer.Option("--redis", help="single (append-only file, everysec), or cluster (three masters, three replicas).")
+    ] = "single",
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write the result as JSON.")] = None,
     planted: Annotated[str | None, typer.Option("--planted", metavar="NAME", help="Plant this bug; it must be found: status 1.")] = None,
     all_planted: Annotated[bool, typer.Option("--all-planted", help="Plant every bug in turn; status 0 when each is found.")] = False,

@@ -11,8 +11,8 @@ from redis.exceptions import RedisError
 from tests.chaos.arena import SESSION_TIMEOUT, Arena, Planned
 from tests.chaos.fleet import Member
 
-#: Seconds that a rebuild may take, and how often it then looks.
-_REBUILT_WITHIN = 90.0
+#: Seconds that a rebuild of a long run's log may take on a busy machine.
+_REBUILT_WITHIN = 300.0
 
 
 def one_of(members: Sequence[Member], pick: float) -> Member | None:
