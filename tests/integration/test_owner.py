@@ -255,7 +255,7 @@ async def test_an_assignment_that_is_given_up_half_way_leaves_no_owner_asleep(re
         partitions = AssignedPartitions(settings, redis, cast(Any, None), IngestMetrics(CollectorRegistry()), clock=time.time)
         partitions.consumer = lambda: cast(Any, consumer)
         clicks, conversions = TP("t.clicks", 0), TP("t.conversions", 0)
-        await redis.execute_command("CLIENT", "PAUSE", 3_000, "ALL")
+        await redis.client_pause(3_000)
         given_up = asyncio.create_task(partitions.acquire({clicks: LogState(0, 40), conversions: LogState(0, 0)}))
         await asyncio.sleep(0.1)
         given_up.cancel()
