@@ -56,17 +56,27 @@ class AssignedPartitions:
         return list(self._owners.values())
 
     async def acquire(self, logs: Mapping[TP, LogState]) -> Mapping[TP, int]:
-        """Claim the partitions and load their state, all at once."""
+        """Claim the partitions, which are all that this worker has now, and load their state, all at once.
+
+        Those that take longer than a call of Redis may, and all if Faust gives up waiting (another assignment, 40 s), go on by themselves.
+        """
         self._waits_since = None
         self._left.clear()
-        wanted = [tp for tp in logs if tp.topic in self._topics]
-        fresh = {tp: self._new_owner(tp) for tp in wanted if tp not in self._owners}
-        self._owners |= fresh
-        started = await asyncio.gather(*(owner.start(logs[tp]) for tp, owner in fresh.items()), return_exceptions=True)
-        for tp, outcome in zip(fresh, started, strict=True):
-            if isinstance(outcome, BaseException):
-                log.warning("%s:%d was taken away while it was being claimed (%r)", tp.topic, tp.partition, outcome)
-        return {tp: self._owners[tp].next_offset for tp in wanted if tp in self._owners and self._owners[tp].next_offset >= 0}
+        await self.release([tp for tp in self._owners if tp not in logs])
+        owners = {tp: self._owners.get(tp) or self._new_owner(tp) for tp in logs if tp.topic in self._topics}
+        self._owners |= owners
+        starting = [asyncio.create_task(owner.start(logs[tp])) for tp, owner in owners.items()]
+        late = list(owners.values())
+        try:
+            if starting:
+                await asyncio.wait(starting, timeout=self._settings.redis.timeout)
+            late = [owner for owner in owners.values() if not owner.started]
+            return {tp: owner.next_offset for tp, owner in owners.items() if owner.started}
+        finally:
+            for task in starting:
+                task.cancel()
+            for owner in late:
+                owner.seek_itself()
 
     async def release(self, partitions: Iterable[TP], *, finish: bool = False) -> None:
         """Let go of the partitions."""
@@ -120,6 +130,10 @@ class AssignedPartitions:
             f"{tp.topic}:{tp.partition}"
             for tp, lag in self._lags()
             if lag and self._owners[tp].progress_at < oldest and self._owners[tp].hindered is None
+        ] + [
+            f"{tp.topic}:{tp.partition}"
+            for tp, owner in self._owners.items()
+            if owner.next_offset < 0 and owner.progress_at < oldest and owner.hindered is None
         ]
 
     def update_gauges(self) -> None:

@@ -51,6 +51,9 @@ class Upkeep:
             elif owner.generation is not None:
                 await owner.doubt(f"generation {generation} of the tables is in use now")
         for name, topic in self._owners.ends.topics.items():
+            if not topic.partitions or not topic.topic_id:
+                # A broker that has just started may know of a topic by name only.
+                continue
             known = await self._counts.swap(name, topic.partitions)
             if known is not None and known != topic.partitions:
                 await self._changed(name, known, topic.partitions)

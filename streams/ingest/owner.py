@@ -93,6 +93,9 @@ class PartitionOwner:
         self._doubt: str | None = None
         self._sent_back = False
         self._changed = asyncio.Condition()
+        #: Set once the partition is loaded, or released.
+        self._settled = asyncio.Event()
+        self._seek_due = False
         self._released = False
         self._task: asyncio.Task[None] | None = None
 
@@ -132,10 +135,35 @@ class PartitionOwner:
     # Life.
 
     async def start(self, state: LogState) -> int:
-        """Claim the partition and load what is needed; returns the offset to read from. Tries until Redis answers or it is released."""
-        await self._until_done("claim the partition", lambda: self._load(state))
-        self._task = asyncio.create_task(self._run(), name=f"owner {self._name}")
+        """Claim the partition and load what is needed; returns the offset to read from, -1 if it was released meanwhile.
+
+        Safe to give up and to call again: what was begun goes on by itself, until Redis answers or the partition is released.
+        """
+        if self._task is None:
+            self._task = asyncio.create_task(self._live(state), name=f"owner {self._name}")
+        await self._settled.wait()
         return self.next_offset
+
+    @property
+    def started(self) -> bool:
+        """Whether the partition is claimed and loaded."""
+        return self._claimed is not None
+
+    def seek_itself(self) -> None:
+        """Have the owner set the reader to where it goes on, as soon as it is loaded or next looks around: nobody else will."""
+        self._seek_due = True
+
+    async def _live(self, state: LogState) -> None:
+        while not self._released:
+            try:
+                await self._until_done("claim the partition", lambda: self._load(state))
+                break
+            except Exception as error:
+                log.exception("%s: could not be claimed; trying again", self._name)
+                self.hindered = f"could not claim the partition: {error!r}"
+                await asyncio.sleep(_LAST_RETRY)
+        self._settled.set()
+        await self._run()
 
     async def release(self, *, finish: bool = False) -> None:
         """Stop owning. With `finish` what is pending is applied first, else it is left to the next owner."""
@@ -144,6 +172,7 @@ class PartitionOwner:
                 async with asyncio.timeout(self._settings.redis.timeout):
                     await self.drained()
         self._released = True
+        self._settled.set()
         async with self._changed:
             self._changed.notify_all()
         if self._task is not None:
@@ -265,11 +294,14 @@ class PartitionOwner:
         async with self._changed:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(streams.idle_timeout / 4):
-                    await self._changed.wait_for(lambda: self._pending or self._doubt or self._released)
+                    await self._changed.wait_for(lambda: self._pending or self._doubt or self._seek_due or self._released)
             if self._pending:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(streams.flush_interval):
                         await self._changed.wait_for(lambda: len(self._pending) >= streams.flush_events or self._released)
+        if self._seek_due and not self._released:
+            self._seek_due = False
+            await self._seek_back(self._expected)
         if self._doubt and not self._released:
             await self._recover(self._doubt, self._metrics.doubted, pause=0)
         elif self._pending and not self._released:

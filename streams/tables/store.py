@@ -53,6 +53,10 @@ class PartitionStore:
             raise Superseded(f"{self.keys.tag} is no longer in use")
         return Meta.parse(dict(zip(flat[::2], flat[1::2], strict=True)))
 
+    async def reinstate(self) -> None:
+        """Let tables be written again that had been superseded."""
+        await self._redis.hdel(self.keys.meta(), "superseded")
+
     async def register(self) -> None:
         """Have the partition on the list of those that are read; safe to repeat."""
         await self._redis.sadd(partitions_key(self.keys.namespace), f"{self.keys.topic}:{self.keys.partition}")

@@ -114,9 +114,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _log_states(self, tps: Sequence[TopicPartition]) -> dict[TP, LogState]:
         consumer = self._ensure_consumer()
-        topics = await topic_metadata(consumer._client, {tp.topic for tp in tps})
-        committed = await consumer._coordinator.fetch_committed_offsets(tps)
-        earliest, end = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        # At once: each alone would wait behind a fetch that waits for records.
+        topics, committed, earliest, end = await asyncio.gather(
+            topic_metadata(consumer._client, {tp.topic for tp in tps}),
+            consumer._coordinator.fetch_committed_offsets(tps),
+            consumer.beginning_offsets(tps),
+            consumer.end_offsets(tps),
+        )
         result = {}
         for tp in tps:
             topic = topics.get(tp.topic, TopicMetadata("", 0))
@@ -179,19 +183,28 @@ class Consumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Read on from where the tables are. Faust calls this after every assignment, just before the flow resumes."""
         assigned = [TP(tp.topic, tp.partition) for tp in self.assignment()]
-        positions = await self._owners.acquire(await self._log_states_once_told(assigned) if assigned else {})
+        states = await self._log_states_once_told(assigned) if assigned else {}
+        if states is None:
+            return
+        positions = await self._owners.acquire(states)
         if positions:
             await self._thread.seek_wait(positions)
 
-    async def _log_states_once_told(self, assigned: Sequence[TP]) -> Mapping[TP, LogState]:
-        """Asks until the broker answers, or the partitions are taken away."""
-        while not self.should_stop and {TP(tp.topic, tp.partition) for tp in self.assignment()} >= set(assigned):
+    async def _log_states_once_told(self, assigned: Sequence[TP]) -> Mapping[TP, LogState] | None:
+        """Asks until the broker answers; None if other partitions are assigned by then, for which it will be asked anew."""
+        while not self.should_stop:
             try:
-                return await self._worker_thread.log_states(assigned)
+                states = await self._worker_thread.log_states(assigned)
+                return states if self._still_assigned(assigned) else None
             except KafkaError as error:
+                if not self._still_assigned(assigned):
+                    return None
                 log.warning("the broker does not tell about the assigned partitions (%r); asking again", error)
                 await asyncio.sleep(_RETRY)
-        return {}
+        return None
+
+    def _still_assigned(self, partitions: Sequence[TP]) -> bool:
+        return {TP(tp.topic, tp.partition) for tp in self.assignment()} == set(partitions)
 
     @property
     def _worker_thread(self) -> ConsumerThread:

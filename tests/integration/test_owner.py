@@ -9,11 +9,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from faust.types import TP
 from prometheus_client import CollectorRegistry
 
+from streams.app.owners import AssignedPartitions
 from streams.config import Kafka, Settings, Streams, Topic
 from streams.config import Redis as RedisSettings
 from streams.events.refusal import Refusal
@@ -27,6 +30,7 @@ from streams.tables.generations import PartitionTables
 from streams.tables.opentables import OpenTables
 from streams.tables.reader import TableReader
 from streams.tables.windows import PartitionLedger
+from streams.transport import Batch
 from tests.integration.conftest import client_of
 from tests.integration.workers import until
 from tests.reference import LogRecord
@@ -231,3 +235,36 @@ async def test_what_fails_without_the_record_too_waits(redis_url: str, monkeypat
         await asyncio.wait_for(waits.wait(), 30)
         assert [e.read for e in await ledger()] == [0]
     assert kafka.quarantined == []
+
+
+async def test_an_assignment_that_is_given_up_half_way_leaves_no_owner_asleep(redis_url: str) -> None:
+    """Faust gives up waiting for an assignment when the next one comes, or after a while; the owners must not be left half made."""
+    log = log_of(*["good"] * 40)
+    settings = Settings(
+        kafka=Kafka(topic_prefix="t", session_timeout=2.0),
+        redis=RedisSettings(url=redis_url, timeout=0.5),
+        streams=Streams(flush_interval=0.01, idle_timeout=2.0),
+    )
+    sought: list[int] = []
+
+    async def seek_back(_: TP, offset: int) -> None:
+        sought.append(offset)
+
+    consumer = SimpleNamespace(seek_back=seek_back, committed=lambda _: -1, at_end=lambda _, at: at >= 40, behind=lambda *_: 0)
+    async with client_of(redis_url) as redis:
+        partitions = AssignedPartitions(settings, redis, cast(Any, None), IngestMetrics(CollectorRegistry()), clock=time.time)
+        partitions.consumer = lambda: cast(Any, consumer)
+        clicks, conversions = TP("t.clicks", 0), TP("t.conversions", 0)
+        await redis.client_pause(3_000)
+        given_up = asyncio.create_task(partitions.acquire({clicks: LogState(0, 40), conversions: LogState(0, 0)}))
+        await asyncio.sleep(0.1)
+        given_up.cancel()
+        await asyncio.gather(given_up, return_exceptions=True)
+        # The next assignment has one of them only, and is waited for in vain, since Redis does not answer yet.
+        assert await partitions.acquire({clicks: LogState(0, 40)}) == {}
+        assert len(partitions) == 1
+        await until(lambda: sought, lambda found: found == [0])
+        await partitions.take(Batch(clicks, log, 0))
+        (entry,) = await until(TableReader(redis, settings).ledger, partial(has_read, 40))
+        assert entry.applied == 40
+        await partitions.release_all()

@@ -10,6 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from streams.config import Settings, Topic
+from streams.tables.generations import generation_key
 from streams.tables.keys import PartitionKeys
 from streams.tables.reader import TableReader
 from tests.integration.conftest import client_of
@@ -136,6 +137,22 @@ async def test_a_rebuild_that_died_leaves_the_tables_as_they_were_and_the_next_o
         assert total_clicks(one.url) == 30_000
         spaces = {key.partition(":")[0] for key in await keys_of(one_partition) if f"{{{one_partition.kafka.topic_prefix}." in key}
         assert spaces == {f"{one_partition.redis.namespace}~1"}
+
+
+async def test_a_switch_that_redis_forgot_leaves_no_partition_without_tables(one_partition: Settings, tmp_path: Path) -> None:
+    """On a cluster the key that says which tables are in use can fall back alone."""
+    with worker(one_partition, tmp_path) as one:
+        await send(one_partition, Topic.CLICKS, clicks(0, 100))
+        await applied(one.url, 100)
+        assert run(one.config, "rebuild", "--grace", "12", "--keep-old").returncode == 0
+        await send(one_partition, Topic.CLICKS, clicks(100, 50))
+        await applied(one.url, 150)
+        async with client_of(one_partition.redis.url) as redis:
+            await redis.delete(generation_key(one_partition))
+        await send(one_partition, Topic.CLICKS, clicks(150, 50))
+        entry = await until(lambda: entry_of(ledger(one.url), one_partition), lambda e: e["in"] == 200)
+        assert entry["applied"] == 200
+        assert total_clicks(one.url) == 200
 
 
 async def begun(settings: Settings) -> bool:

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from streams.app.owners import AssignedPartitions
 from streams.app.pages import health_of
 from streams.config import Settings
+from streams.ingest.continuity import LogState
 from streams.ingest.owner import PartitionOwner
 from streams.metrics.ingest import IngestMetrics
 
@@ -26,11 +27,14 @@ class Rig:
         nothing = cast(Any, None)
         self.owners = AssignedPartitions(Settings(), nothing, nothing, IngestMetrics(CollectorRegistry()), clock=lambda: self.now)
         self.owners.consumer = lambda: cast(Any, SimpleNamespace(behind=lambda tp, at, end: max(0, end - at)))
-        self.owner = SimpleNamespace(next_offset=5, progress_at=self.now, hindered=None)
+        self.owner = SimpleNamespace(next_offset=5, progress_at=self.now, hindered=None, started=True, start=self.start)
 
     async def assign(self) -> None:
         self.owners._owners[CLICKS] = cast(PartitionOwner, self.owner)
-        await self.owners.acquire({})
+        await self.owners.acquire({CLICKS: LogState(0, 9)})
+
+    async def start(self, _: LogState) -> int:
+        return int(self.owner.next_offset)
 
     def known_end(self, end: int) -> None:
         """What the broker answered, apart from the fetcher."""
@@ -86,3 +90,13 @@ async def test_a_worker_that_the_group_does_not_take_back_is_not_alive(rig: Rig)
     assert rig.health() == (False, False)
     await rig.assign()
     assert rig.health() == (True, True)
+
+
+async def test_an_owner_that_never_gets_started_is_not_being_alive(rig: Rig) -> None:
+    rig.owner.next_offset = -1
+    await rig.assign()
+    assert rig.health() == (True, False)
+    rig.now += 61
+    assert rig.health() == (False, False)
+    rig.owner.hindered = "could not claim the partition: Redis is away"
+    assert rig.health() == (True, False)
