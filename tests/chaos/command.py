@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from dataclasses import replace
@@ -125,6 +126,9 @@ def try_all_planted(options: Options, kafka: str, redis: str, console: Console) 
 
 def main() -> None:
     """Run the command line."""
+    # As Ctrl-C, in the background too: everything is ended in order.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     # Brokers that are away are what this is about.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     logging.getLogger("aiokafka").propagate = False
