@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,7 @@ class Member:
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: Guard | None = None
+        self._starting = threading.Lock()
         self._lives = itertools.count(1)
         self.log = directory / f"{name}.log"
         self._ended_at = 0.0
@@ -74,7 +76,12 @@ class Member:
         return found[1] if found else None
 
     def start(self) -> None:
-        """Start the process, with a log of its own."""
+        """Start the process, with a log of its own, unless it runs: the supervisor and a fault may both mean to."""
+        with self._starting:
+            if not self.running:
+                self._start()
+
+    def _start(self) -> None:
         self.log = self._directory / f"{self.name}-{next(self._lives)}.log"
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with self.log.open("wb") as output:
