@@ -261,8 +261,6 @@ class Fleet:
             await asyncio.gather(self._supervising, return_exceptions=True)
         for member in self.members:
             member.wanted = False
-            member.send(signal.SIGTERM)
-            member.send(signal.SIGCONT)
         await asyncio.gather(*(asyncio.to_thread(member.close) for member in (*self.members, *self._beside)))
 
     def back_to_normal(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -162,13 +163,23 @@ class Run:
         patience = self._options.patience + sum(self._log.position.values()) / _READ_AGAIN
         behind = await self._catch_up(healed + patience)
         catch_up = time.monotonic() - healed if not behind else None
-        verdict = await self._comparer.compare(number)
+        verdict = await self._compare(number)
         await self._look_at_leader(verdict)
         verdict.differences[:0] = behind
         result = self._result(number, faults, verdict, catch_up, begun)
         breaks = self._breaks.new_ones(await self._reader.ledger())
         result.breaks, result.unexplained = dict(breaks), self._breaks.unexplained(breaks, faults)
         return result
+
+    async def _compare(self, number: int) -> Verdict:
+        try:
+            return await self._comparer.compare(number)
+        except Exception as error:
+            # Tables that are wrong in themselves cannot even be read. Servers are whole by now, so that it is nothing of theirs.
+            traceback.print_exc()
+            verdict = Verdict()
+            verdict.add("the tables", "comparing them", "possible", repr(error))
+            return verdict
 
     def _result(self, number: int, faults: list[Planned], verdict: Verdict, catch_up: float | None, begun: float) -> RoundResult:
         return RoundResult(
