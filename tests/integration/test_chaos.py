@@ -51,9 +51,11 @@ def test_the_tables_are_what_the_log_says_after_kills_of_the_broker() -> None:
 
 
 def test_the_tables_are_what_the_log_says_after_rebuilds() -> None:
-    report, said = run(short(6, 2), "embedded", ["rebuild", "kill-rebuild", "kill-worker"])
+    report, said = run(short(6, 2), "embedded", ["rebuild", "kill-rebuild"])
     assert report.good, said
-    assert report.outcomes["rebuild switched over"] + report.kills["rebuild"] >= 1, said
+    assert report.kills["rebuild"] >= 1, said
+    # On a busy machine one may take so long that it gives up, which must harm nothing either.
+    assert report.outcomes["rebuild switched over"] + report.outcomes["rebuild not done"] >= 1, said
 
 
 @pytest.mark.skipif(KAFKA is not KafkaCluster, reason="three nodes: set CAMPAIGNWATCH_TEST_KAFKA=cluster")
