@@ -99,7 +99,7 @@ def run_chaos(options: Options, kafka: str, redis: str, only: list[str], console
         if not failed or not keep:
             shutil.rmtree(directory, ignore_errors=True)
         elif not result.rounds or result.rounds[-1].good:
-            console.print(f"interrupted; what there was is kept in {directory}", markup=False)
+            console.print(f"what there was is kept in {directory}", markup=False)
     show(result, console)
     return result
 

@@ -92,8 +92,11 @@ async def add_worker(arena: Arena, planned: Planned) -> None:
 
 
 async def freeze_worker(arena: Arena, planned: Planned) -> None:
-    member = one_of(arena.fleet.of("streams"), planned.pick)
-    if member is not None:
+    workers = arena.fleet.of("streams")
+    member = one_of(workers, planned.pick)
+    # Nobody takes over from the last one, which then is no zombie when it wakes up.
+    last = sum(worker.running and not worker.paused for worker in workers) < 2 <= len(workers)
+    if member is not None and not last:
         member.paused = True
         member.send(signal.SIGSTOP)
         await asyncio.sleep(planned.lasts)
