@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from streams.config import Settings, Topic
@@ -74,18 +74,19 @@ async def claim(
     `reached` is how far this owner had come itself: generation and next offset. Raises CannotClaim, Superseded and redis errors.
     """
     generation, store = await tables.open()
-    meta, findings = await _claim_readable(store, state, now, role)
-    believed = reached[1] if reached is not None and reached[0] == generation else -1
-    after, breaks = examine(meta, state, believed=believed, sent_back=sent_back)
-    findings += breaks
-    commands: list[Command] = [
-        ("HSET", store.keys.notes(), kind, packed) for kind, packed in noted(findings, await store.notes(), now).items()
-    ]
-    if after != meta or commands:
-        try:
+    try:
+        meta, findings = await _claim_readable(store, state, now, role)
+        # Tables that are counted anew know nothing of what was reached in the old ones.
+        believed = reached[1] if reached is not None and reached[0] == generation and not findings else -1
+        after, breaks = examine(replace(meta, format=FORMAT), state, believed=believed, sent_back=sent_back)
+        commands: list[Command] = [
+            ("HSET", store.keys.notes(), kind, packed) for kind, packed in noted(breaks, await store.notes(), now).items()
+        ]
+        if after != meta or commands:
             await store.apply(meta.applied_offset, after, commands)
-        except Fenced as error:
-            raise CannotClaim(f"another worker claimed it in the same moment ({error})") from error
+    except Fenced as error:
+        raise CannotClaim(f"another worker claimed it in the same moment ({error})") from error
+    findings += breaks
     for finding in findings:
         log.warning("%s:%d: %s: %s", tables.topic, tables.partition, finding.kind.value.replace("_", " "), finding.detail)
     flusher = await _load(topic, settings, store, after)
@@ -107,10 +108,12 @@ async def _claim_readable(store: PartitionStore, state: LogState, now: int, role
             "them; run that version, or another redis.namespace"
         )
     if meta.format < OLDEST_READABLE:
-        await store.clear()
         detail = f"the tables were in form {meta.format}, which this version cannot read; counting anew from offset {state.earliest}"
-        return await store.claim(state.earliest, now, role=role), [Finding(Break.FORM_UNREADABLE, meta.read, detail)]
-    meta.format = FORMAT
+        finding = Finding(Break.FORM_UNREADABLE, meta.read, detail)
+        # What the group has committed was read into the old tables: it does not say that the new ones fell back.
+        anew = Meta(start_offset=state.earliest, applied_at=now, format=FORMAT, committed=state.committed)
+        await store.clear(meta, anew, noted([finding], await store.notes(), now))
+        return anew, [finding]
     return meta, []
 
 
