@@ -44,7 +44,7 @@ class Stored:
     commit: str
     #: (key, type, content as Redis' commands give it, milliseconds to live or -1).
     entries: list[tuple[bytes, str, Any, int]]
-    #: Records of all topics (topic, partition, offset, time in ms, key, value), in the order of their times; the tables hold those up to HALF.
+    #: Records (topic, partition, offset, time in ms, key, value) in the order of their times; the tables hold those up to HALF.
     log: list[Any]
 
     def records(self, settings: Settings) -> Log:

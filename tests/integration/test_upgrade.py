@@ -16,7 +16,8 @@ from alerts.demo.slack_stand_in import SlackStandIn
 from alerts.incidents.change import ChangeKind
 from alerts.incidents.store import IncidentStore
 from alerts.notify.outbox import Outbox
-from streams.config import DIMENSIONS, Settings, Slack, Topic
+from streams.config import DIMENSIONS, Settings, Slack, Streams, Topic
+from streams.embedded.ports import free_port
 from streams.ingest import claiming
 from streams.ingest.claiming import CannotClaim, Claimed, claim
 from streams.ingest.continuity import Break, LogState, Note
@@ -32,7 +33,7 @@ from tests.integration.test_alerts_incidents import NOON, lead, outbox
 from tests.integration.test_breaks import breaks, clicks, entry_of
 from tests.integration.test_notify import delivering, only_slack, told, until_all_done
 from tests.integration.test_tables_exact import apply, assert_tables_equal
-from tests.integration.workers import _PAGES, applied, get, ledger, rows, send, until, worker
+from tests.integration.workers import applied, get, ledger, rows, send, until, worker
 from tests.reference import LogRecord, Reference, Totals, judge
 from tests.stored_tables import HALF, NOW, Stored, settings_of, stored_tables
 
@@ -292,14 +293,11 @@ async def test_a_worker_that_is_too_old_says_so_and_goes_on_when_it_can(ready: S
     meta = {key: await redis.hgetall(key) async for key in redis.scan_iter(match=f"{ready.redis.namespace}:*:meta")}
     home = tmp_path / "too-old"
     home.mkdir()
-    log = home / "worker.log"
-    with running(settings_file(home, ready), log, "streams", cwd=home):
-
-        def pages() -> str:
-            found = _PAGES.search(log.read_text(encoding="utf-8"))
-            return found[1] if found else ""
-
-        url = await until(pages, timeout=60)
+    # It does not say its address before it is ready, so it is given one.
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    settings = ready.model_copy(update={"streams": Streams(http_port=port)})
+    with running(settings_file(home, settings), home / "worker.log", "streams", cwd=home):
         status, said = await until(lambda: get(f"{url}/readyz"), lambda answer: "newer version" in json.dumps(answer[1]), timeout=60)
         assert status == 503
         assert f"forms up to {FORMAT}" in json.dumps(said)
