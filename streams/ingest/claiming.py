@@ -11,6 +11,7 @@ from streams.config import Settings, Topic
 from streams.ingest.continuity import Break, Finding, LogState, examine, noted
 from streams.ingest.dedupe import Seen
 from streams.ingest.flush import PartitionFlusher
+from streams.ingest.written_with import settings_changed, written_with
 from streams.panes.ladder import Ladder
 from streams.tables.meta import FORMAT, OLDEST_READABLE, Meta
 from streams.tables.opentables import Command, OpenTables
@@ -79,9 +80,12 @@ async def claim(
         # Tables that are counted anew know nothing of what was reached in the old ones.
         believed = reached[1] if reached is not None and reached[0] == generation and not findings else -1
         after, breaks = examine(replace(meta, format=FORMAT), state, believed=believed, sent_back=sent_back)
+        stored, mine = await store.written_with(), written_with(settings) if topic is not Topic.CAMPAIGNS else {}
+        breaks += settings_changed(stored, mine, meta.read)
         commands: list[Command] = [
             ("HSET", store.keys.notes(), kind, packed) for kind, packed in noted(breaks, await store.notes(), now).items()
         ]
+        commands += [("HSET", store.keys.settings(), name, value) for name, value in mine.items() if stored.get(name) != value]
         if after != meta or commands:
             await store.apply(meta.applied_offset, after, commands)
     except Fenced as error:

@@ -66,6 +66,11 @@ class PartitionStore:
         found = await self._redis.hgetall(self.keys.notes())
         return {kind.decode(): note for kind, note in found.items()}
 
+    async def written_with(self) -> dict[str, str]:
+        """The settings that the tables were last written with: name -> value as text. Empty for tables of versions that kept none."""
+        found = await self._redis.hgetall(self.keys.settings())
+        return {name.decode(): value.decode() for name, value in found.items()}
+
     async def put_notes(self, notes: Mapping[str, bytes]) -> None:
         """Store notes beside those of other kinds."""
         await self._redis.hset(self.keys.notes(), mapping=dict(notes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,24 @@ from alerts.incidents.change import ChangeKind
 from alerts.incidents.store import IncidentStore
 from alerts.notify.outbox import Outbox
 from streams.config import DIMENSIONS, Settings, Slack, Streams, Topic
+from streams.config import Redis as RedisSettings
 from streams.embedded.ports import free_port
 from streams.ingest import claiming
 from streams.ingest.claiming import CannotClaim, Claimed, claim
 from streams.ingest.continuity import Break, LogState, Note
+from streams.redis_client import connect
 from streams.tables.generations import PartitionTables
 from streams.tables.keys import PartitionKeys, alerts_key
 from streams.tables.meta import FORMAT, Meta
 from streams.tables.reader import TableReader
 from streams.tables.store import Fenced, PartitionStore
 from tests.hostile_log import DAY, HOUR, MINUTE
-from tests.integration.conftest import client_of
+from tests.integration.conftest import CLUSTER, client_of
 from tests.integration.processes import running, settings_file
 from tests.integration.test_alerts_incidents import NOON, lead, outbox
 from tests.integration.test_breaks import breaks, clicks, entry_of
 from tests.integration.test_notify import delivering, only_slack, told, until_all_done
+from tests.integration.test_redis_secure import PASSWORD, documented_rules
 from tests.integration.test_tables_exact import apply, assert_tables_equal
 from tests.integration.workers import applied, get, ledger, rows, send, until, worker
 from tests.reference import LogRecord, Reference, Totals, judge
@@ -159,13 +163,51 @@ async def test_tables_in_a_form_too_old_are_counted_anew_from_the_log(
         claimed = await take_over(redis, upgraded, topic, partition, state_of(records))
         assert [(f.kind, f.records) for f in claimed.findings] == [(Break.FORM_UNREADABLE, read_before[records[0].topic, partition])]
         assert claimed.flusher.meta.next_offset == 0
-        assert await keys_behind(redis, claimed.store) == {"meta", "notes"}
+        assert await keys_behind(redis, claimed.store) == {"meta", "notes"} | ({"settings"} if topic is not Topic.CAMPAIGNS else set())
         await apply(claimed.flusher, records)
         again = await take_over(redis, upgraded, topic, partition, state_of(records))
         assert again.findings == []
         assert {kind: Note.unpack(note).times for kind, note in (await again.store.notes()).items()} == {"form_unreadable": 1}
     await assert_all_equal(redis, upgraded, judge(log, upgraded, DIMENSIONS))
     assert len(await IncidentStore(redis, upgraded).load()) == 2, "what is not of a partition stays"
+
+
+@pytest.mark.skipif(CLUSTER, reason="its user would have to be made on every node")
+async def test_the_documented_rights_are_enough_to_clear(
+    upgraded: Settings, redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claiming, "OLDEST_READABLE", 2)
+    client: Any = redis
+    await client.execute_command("ACL SETUSER", "monitor", *documented_rules(upgraded.redis.namespace))
+    try:
+        restricted = connect(Settings(redis=RedisSettings(url=redis_url, username="monitor", password=SecretStr(PASSWORD))))
+        claimed = await take_over(restricted, upgraded, Topic.CLICKS, 0, LogState(0, 1_000))
+        await restricted.aclose()
+    finally:
+        await client.execute_command("ACL DELUSER", "monitor")
+    assert await keys_behind(redis, claimed.store) == {"meta", "notes", "settings"}
+
+
+def other_rate(settings: Settings) -> Settings:
+    return settings.model_copy(update={"money": settings.money.model_copy(update={"rates": {"EUR": Decimal("1.20")}})})
+
+
+async def test_tables_that_go_on_with_other_settings_say_so_once(old: Stored, upgraded: Settings, redis: Redis) -> None:
+    """What the version before wrote names no settings; from then on each change is noted when the partition is claimed."""
+    state = LogState(0, 1_000)
+    assert (await take_over(redis, upgraded, Topic.CLICKS, 0, state)).findings == []
+    changed = await take_over(redis, other_rate(upgraded), Topic.CLICKS, 0, state)
+    (finding,) = changed.findings
+    assert (finding.kind, finding.records) == (Break.SETTINGS_CHANGED, changed.flusher.meta.read)
+    assert 'money.rates (was {"EUR": "1.0842"}, is {"EUR": "1.2"})' in finding.detail
+    assert "campaignwatch rebuild" in finding.detail
+    assert (await take_over(redis, other_rate(upgraded), Topic.CLICKS, 0, state)).findings == []
+    entry = next(p for p in await TableReader(redis, upgraded).ledger() if (p.topic, p.partition) == (upgraded.topic(Topic.CLICKS), 0))
+    assert Note.unpack(entry.notes["settings_changed"]).times == 1
+    # A worker with the settings of before, beside that one: its partitions are its own, and it is noted where it takes one over.
+    assert (await take_over(redis, upgraded, Topic.CLICKS, 1, state)).findings == []
+    assert [f.kind for f in (await take_over(redis, upgraded, Topic.CLICKS, 0, state)).findings] == [Break.SETTINGS_CHANGED]
+    assert (await take_over(redis, other_rate(upgraded), Topic.CAMPAIGNS, 0, state)).findings == [], "the registry has no part in it"
 
 
 class Dies(Exception):
@@ -200,7 +242,7 @@ async def test_a_worker_that_dies_while_it_clears_leaves_tables_that_are_cleared
     assert "meta" in left
     claimed = await take_over(redis, upgraded, Topic.CLICKS, 0, LogState(0, 1_000, 1_000))
     assert [f.kind for f in claimed.findings] == [Break.FORM_UNREADABLE]
-    assert await keys_behind(redis, store) == {"meta", "notes"}
+    assert await keys_behind(redis, store) == {"meta", "notes", "settings"}
 
 
 async def test_a_zombie_does_not_clear_what_its_successor_counts(
