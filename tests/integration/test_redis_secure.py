@@ -85,6 +85,18 @@ def secure(settings: Settings, tmp_path: Path) -> Iterator[Secure]:
         yield Secure(server, proxy, tmp_path)
 
 
+def test_every_command_of_a_script_is_among_the_documented_rights() -> None:
+    sources = [
+        path.read_text(encoding="utf-8")
+        for room in ("streams", "alerts")
+        for path in (_DOCUMENT.parents[1] / room).rglob("*")
+        if path.suffix in (".py", ".lua")
+    ]
+    used = {name.lower() for source in sources for name in re.findall(r"redis\.p?call\(['\"](\w+)", source)}
+    assert len(used) > 10
+    assert used <= {word.removeprefix("+") for word in documented_rules("cw")}
+
+
 async def test_all_processes_run_with_the_documented_rights_over_tls(
     ready: Settings, secure: Secure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
