@@ -15,6 +15,7 @@ from streams.config import Settings, Topic, load
 from streams.errors import UserError
 from streams.options import ConfigOption
 from streams.preflight import check_redis
+from streams.printable import printable
 from streams.privacy.erasing import Removed, erase
 from streams.privacy.quarantined import holding
 from streams.redis_client import connect
@@ -97,6 +98,6 @@ async def _in_quarantine(settings: Settings, users: Sequence[str]) -> None:
     """Say which quarantined records hold an id. They cannot be taken out; whoever must can look at them and knows until when they stay."""
     count = 0
     async for coordinates in holding(settings, users):
-        typer.echo(f"quarantined: {coordinates}")
+        typer.echo(f"quarantined: {printable(str(coordinates))}")
         count += 1
     typer.echo(f"{count} records of {settings.topic(Topic.QUARANTINE)} hold one of the ids; `campaignwatch quarantine show` shows one")
