@@ -14,7 +14,7 @@ import msgpack
 import numpy as np
 from redis.asyncio import Redis
 
-from streams.privacy.erased import Erased, load_erased
+from streams.privacy.erased import ERASING, Erased, load_erased
 from streams.tables.keys import KINDS, PartitionKeys, partitions_key
 from streams.tables.meta import FORMAT, Meta
 from streams.tables.opentables import Command, OpenTables, PaneId
@@ -26,7 +26,12 @@ _KEYS_PER_STEP = 500
 
 
 class Fenced(Exception):
-    """Redis does not hold what this owner believes in: another worker owns the partition, or Redis came back with an older state."""
+    """Redis does not hold what this owner believes in: another worker owns the partition, or Redis came back with an older state.
+
+    `erasing`: neither, users are being erased; the partition may be claimed again at once.
+    """
+
+    erasing = False
 
 
 class Superseded(Exception):
@@ -41,6 +46,8 @@ class PartitionStore:
         self.keys = keys
         self._cubes = tuple(cubes)
         self._writer = ""
+        #: The newest erasure of users that this side heeds.
+        self._erasure = ""
         self._apply = redis.register_script(_SCRIPTS["apply"])
         self._claim = redis.register_script(_SCRIPTS["claim"])
 
@@ -55,7 +62,9 @@ class PartitionStore:
         flat = await self._claim(keys=[self.keys.meta()], args=[self._writer, start_offset, now, FORMAT])
         if flat is None:
             raise Superseded(f"{self.keys.tag} is no longer in use")
-        return Meta.parse(dict(zip(flat[::2], flat[1::2], strict=True)))
+        found: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
+        self._erasure = found.get(b"erasure", b"").decode()
+        return Meta.parse(found)
 
     async def superseded(self) -> bool:
         """Whether other tables were built in the place of these."""
@@ -117,6 +126,16 @@ class PartitionStore:
         """Users that events of the past must not bring back."""
         return await load_erased(self._redis, self.keys.namespace.partition("~")[0], key)
 
+    async def newly_erased(self, key: str) -> Erased | None:
+        """The same if users were erased since this side last looked, else None. What is applied later heeds them."""
+        newest = (await self._redis.hget(self.keys.meta(), "erasure") or b"").decode()
+        if newest == self._erasure:
+            return None
+        # The list is written before the erasure is announced, so that it is not older than what was read here.
+        erased = await self.erased(key)
+        self._erasure = newest
+        return erased
+
     async def load(self, tables: OpenTables, days: Sequence[int], panes: Sequence[PaneId]) -> None:
         """Read row codes of `days` and whole `panes` into memory."""
         pipe = self._redis.pipeline(transaction=False)
@@ -159,9 +178,12 @@ class PartitionStore:
         """
         everything = [*commands, ("HSET", self.keys.meta(), *meta.flat())]
         packed = msgpack.packb([[_text(a) for a in command] for command in everything], use_bin_type=False)
-        answer = await self._apply(keys=[self.keys.meta()], args=[expected_offset, meta.applied_offset, self._writer, packed])
+        arguments = [expected_offset, meta.applied_offset, self._writer, packed, self._erasure]
+        answer = await self._apply(keys=[self.keys.meta()], args=arguments)
         if answer != b"applied":
-            raise Fenced(f"{self.keys.topic}:{self.keys.partition}: expected offset {expected_offset}, Redis answered {answer.decode()}")
+            fenced = Fenced(f"{self.keys.topic}:{self.keys.partition}: expected offset {expected_offset}, Redis answered {answer.decode()}")
+            fenced.erasing = answer.startswith(f"fenced:{ERASING}:".encode())
+            raise fenced
 
 
 def _text(argument: str | bytes | int) -> str | bytes:
