@@ -21,18 +21,19 @@ from alerts.incidents.incident import Incident
 from alerts.incidents.store import FellBack, IncidentStore
 from alerts.notify.outbox import Lease as CourierLease
 from alerts.notify.outbox import Outbox, OutboxFellBack, cursor_key, outbox_key
+from alerts.notify.slack import SlackBot, SlackWebhook
 from alerts.rules import load_rules
 from streams.config import Settings, Topic
 from streams.embedded import EmbeddedRedis
 from streams.ingest.continuity import Break
 from streams.tables.keys import alerts_key
 from tests.integration.conftest import client_of
-from tests.integration.test_alerts_breaks import NOON, a_term, break_at, slack
+from tests.integration.test_alerts_breaks import NOON, a_term, break_at, redis, slack
 from tests.integration.test_alerts_incidents import outbox
 from tests.integration.test_alerts_leader import opened, step_of
-from tests.integration.test_notify import a_change, append, by_token, delivering, metric, only_slack, seqs, told, until
+from tests.integration.test_notify import a_change, append, by_token, by_webhook, delivering, metric, only_slack, seqs, told, until
 
-__all__ = ["slack"]
+__all__ = ["redis", "slack"]
 
 OPENED, UPDATED, RESOLVED = ChangeKind.OPENED, ChangeKind.UPDATED, ChangeKind.RESOLVED
 
@@ -182,6 +183,26 @@ async def test_a_leader_goes_on_from_a_restored_redis_and_slack_hears_everything
         await until(lambda: first.text.startswith("Resolved"))
         assert [seq for _, seq in seqs(first)] == [1, 2, 3, 2]
         assert "campaignwatch_alerts_fell_back_total 1.0" in metrics.render("text/plain")[0].decode()
+
+
+@pytest.mark.parametrize("way", ["token", "webhook"])
+async def test_what_slack_was_told_of_a_lost_world_does_not_hide_the_one_that_goes_on(
+    settings: Settings, redis: Redis, slack: SlackStandIn, way: str
+) -> None:
+    """A message that was under way while Redis fell back is remembered with a seq that the incident has not reached again."""
+    sink = SlackBot(by_token(settings, slack), redis) if way == "token" else SlackWebhook(by_webhook(settings, slack), redis)
+    lost = a_change("i-1", OPENED, 3)
+    await sink.deliver(lost)
+    await sink.deliver(lost)
+    assert len(slack.top_level()) == 1
+    goes_on = a_change("i-1", RESOLVED, 2, at=lost.at + timedelta(minutes=1))
+    await sink.deliver(goes_on)
+    await sink.deliver(goes_on)
+    await sink.deliver(lost.model_copy(update={"seq": 1, "at": lost.at - timedelta(minutes=5)}))
+    messages = slack.top_level()
+    assert messages[-1].text.startswith("Resolved")
+    assert sum(len(message.history) for message in messages) == 2
+    await sink.close()
 
 
 @pytest.mark.parametrize("how", ["restored", "emptied"])
