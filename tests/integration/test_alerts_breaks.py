@@ -25,7 +25,7 @@ from streams.tables.keys import PartitionKeys
 from streams.tables.reader import TableReader
 from streams.tables.store import PartitionStore
 from tests.integration.conftest import client_of
-from tests.integration.test_alerts_incidents import outbox
+from tests.integration.test_alerts_incidents import outbox, tables_at
 from tests.integration.test_notify import by_token, delivering, only_slack, seqs, until
 from tests.integration.workers import applied, ledger, send, worker
 
@@ -112,15 +112,9 @@ async def test_a_rule_that_is_switched_off_tells_nothing_and_ends_what_it_opened
     await redis.delete(f"{settings.redis.namespace}:{{alerts}}:lease")
     without, _ = await a_term(redis, off, "second")
     # Incidents of rules that are gone end with the next judgement of the tables.
-    await fill_tables(redis, off)
+    await tables_at(redis, off, int(NOON.timestamp() * 1000), {"c-1": []})
     assert await without.tick(NOON + timedelta(seconds=10)) == "judged"
     assert [(c.rule, c.change) for c in await outbox(redis, settings)] == [("pipeline", OPENED), ("pipeline", RESOLVED)]
-
-
-async def fill_tables(redis: Redis, settings: Settings) -> None:
-    from tests.integration.test_alerts_incidents import tables_at
-
-    await tables_at(redis, settings, int(NOON.timestamp() * 1000), {"c-1": []})
 
 
 async def test_a_first_start_on_empty_redis_and_topics_notes_nothing(ready: Settings, redis: Redis, tmp_path: Path) -> None:
