@@ -20,6 +20,8 @@ from streams.doctor.finding import Finding, Level
 from streams.options import ConfigOption
 
 _STYLE = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "bold red"}
+#: Columns of the table where it does not go to a terminal.
+_WIDTH = 140
 _ORDER = (Level.FAILURE, Level.WARNING, Level.OK)
 
 
@@ -47,7 +49,9 @@ def doctor(
     if as_json:
         typer.echo(as_document(examined))
     else:
-        show(Console(), examined, everything=everything)
+        console = Console()
+        # A pipe has no width; what is read later is better not broken at 80 columns.
+        show(console if console.is_terminal else Console(width=_WIDTH), examined, everything=everything)
     raise typer.Exit(examined.status)
 
 

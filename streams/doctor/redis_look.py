@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 
 from streams.config import Settings
 from streams.doctor.finding import Unanswered, asked
@@ -46,6 +47,8 @@ class TablesLook:
     notes: Mapping[PartitionKeys, Mapping[str, bytes]]
     #: Lengths of the panes that are stored, in seconds.
     pane_sizes: frozenset[int]
+    #: Cubes of the operator's own of which nothing is stored for the newest day.
+    empty_cubes: Sequence[str]
     #: Namespaces of tables that are not in use.
     unused: Sequence[str]
     #: Wall clock of the first look, epoch ms.
@@ -95,8 +98,23 @@ async def _tables(settings: Settings, redis: Redis) -> TablesLook:
         pipe.zrange(keys.panes(), 0, -1)
     answers = await pipe.execute() if metas else []
     notes = {keys: {kind.decode(): note for kind, note in found.items()} for keys, found in zip(metas, answers[::2], strict=True)}
-    sizes = frozenset(int(member.split(b":")[0]) for members in answers[1::2] for member in members)
-    return TablesLook(metas, metas, notes, sizes, await _unused(settings, client, metas), at)
+    panes = dict(zip(metas, answers[1::2], strict=True))
+    sizes = frozenset(int(member.split(b":")[0]) for members in panes.values() for member in members)
+    return TablesLook(metas, metas, notes, sizes, await _empty_cubes(settings, client, panes), await _unused(settings, client, metas), at)
+
+
+async def _empty_cubes(settings: Settings, client: Any, panes: Mapping[PartitionKeys, Sequence[bytes]]) -> list[str]:
+    newest = {keys: max(int(member.split(b":")[1]) for member in members) // 86_400 for keys, members in panes.items() if members}
+    found = []
+    try:
+        for cube in settings.cubes if newest else ():
+            lengths = [await client.strlen(keys.rows(cube, day)) for keys, day in newest.items()]
+            if not any(lengths):
+                found.append(cube)
+    except NoPermissionError:
+        # A user with the rights of before; then nothing is said of cubes.
+        return []
+    return found
 
 
 async def _unused(settings: Settings, client: Any, metas: Mapping[PartitionKeys, Meta]) -> list[str]:
@@ -114,4 +132,4 @@ async def _unused(settings: Settings, client: Any, metas: Mapping[PartitionKeys,
 async def look_again(settings: Settings, redis: Redis, first: TablesLook, seconds: float) -> TablesLook:
     """`first` with the bookkeeping as it is now, to see what moves."""
     later = await asked(TableReader(redis, settings).bookkeeping(), seconds)
-    return first if isinstance(later, Unanswered) else TablesLook(first.metas, later, first.notes, first.pane_sizes, first.unused, first.at)
+    return first if isinstance(later, Unanswered) else replace(first, later=later)

@@ -109,6 +109,12 @@ def _panes(settings: Settings, look: TablesLook) -> Iterator[Finding]:
         )
     elif look.pane_sizes:
         yield ok("ladder", "the panes that are stored are those of streams.ladder")
+    if look.empty_cubes:
+        yield warning(
+            "cubes",
+            f"nothing is stored of {names(look.empty_cubes)}: the cubes are new, or workers run without them",
+            f"restart workers that have the old settings; `{_REBUILD}` counts them back to the start of the log",
+        )
 
 
 def _watermark(settings: Settings, look: TablesLook, backlog: int | None) -> Iterator[Finding]:
