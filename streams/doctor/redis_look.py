@@ -49,8 +49,8 @@ class TablesLook:
     pane_sizes: frozenset[int]
     #: Cubes of the operator's own of which nothing is stored for the newest day.
     empty_cubes: Sequence[str]
-    #: Namespaces of tables that are not in use.
-    unused: Sequence[str]
+    #: Namespaces of tables that are not in use; None where they may not be asked for.
+    unused: Sequence[str] | None
     #: Wall clock of the first look, epoch ms.
     at: int
 
@@ -117,14 +117,20 @@ async def _empty_cubes(settings: Settings, client: Any, panes: Mapping[Partition
     return found
 
 
-async def _unused(settings: Settings, client: Any, metas: Mapping[PartitionKeys, Meta]) -> list[str]:
+async def _unused(settings: Settings, client: Any, metas: Mapping[PartitionKeys, Meta]) -> list[str] | None:
     in_use = next((keys.namespace for keys in metas), settings.redis.namespace)
     newest = int(in_use.partition("~")[2] or 0)
     prefix = f"{settings.kafka.topic_prefix}.".encode()
     found = []
     for number in range(newest + _AHEAD + 1):
         namespace = tables_namespace(settings.redis.namespace, number)
-        if namespace != in_use and any(member.startswith(prefix) for member in await client.smembers(partitions_key(namespace))):
+        if namespace == in_use:
+            continue
+        try:
+            members = await client.smembers(partitions_key(namespace))
+        except NoPermissionError:
+            return None
+        if any(member.startswith(prefix) for member in members):
             found.append(namespace)
     return found
 

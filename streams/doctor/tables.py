@@ -64,7 +64,13 @@ def _form(metas: Mapping[PartitionKeys, Meta]) -> Iterator[Finding]:
 
 def _generations(look: TablesLook) -> Iterator[Finding]:
     in_use = next(iter(look.metas)).namespace
-    if look.unused:
+    if look.unused is None:
+        yield warning(
+            "generations",
+            f"{in_use} is in use, and Redis does not let this user see whether others are left over; a rebuild would be refused too",
+            'give the user the keys NAMESPACE~*, see "Redis with TLS, ACL or as a cluster" in docs/operations.md',
+        )
+    elif look.unused:
         yield warning(
             "generations",
             f"{in_use} is in use, and Redis also holds {names(look.unused)}: left over, or a rebuild is running",

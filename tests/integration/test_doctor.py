@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -271,11 +272,11 @@ async def test_a_wrong_password_is_named_and_never_shown(one_partition: Settings
         "HTTP__TOKEN": f"{SECRET}-3",
         "SLACK__BOT_TOKEN": f"{SECRET}-4",
     }
-    for name, secret in secrets.items():
-        monkeypatch.setenv(f"CAMPAIGNWATCH_{name}", secret)
     with EmbeddedRedis() as server:
         async with client_of(server.url) as redis:
             await redis.config_set("requirepass", "another")
+        for name, secret in secrets.items():
+            monkeypatch.setenv(f"CAMPAIGNWATCH_{name}", secret)
         config = settings_file(tmp_path, on(one_partition, server))
         shown = [run(config, "doctor", *words) for words in (("--json",), ("--all",))]
     for done in shown:
@@ -290,7 +291,8 @@ async def test_the_documented_rights_are_enough_to_look(one_partition: Settings,
     with EmbeddedRedis(append_only="everysec") as server:
         limited = on(one_partition, server)
         async with client_of(server.url) as redis:
-            await redis.execute_command("ACL", "SETUSER", "monitor", *documented_rules(limited.redis.namespace))
+            client: Any = redis
+            await client.execute_command("ACL", "SETUSER", "monitor", *documented_rules(limited.redis.namespace))
         with worker(limited, tmp_path) as one, alerts(limited, tmp_path):
             await _counted(limited, one)
             monkeypatch.setenv("CAMPAIGNWATCH_REDIS__USERNAME", "monitor")
