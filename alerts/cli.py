@@ -64,6 +64,11 @@ COMMANDS = (
         "streams.privacy.command:privacy_erase",
         "Erase users: out of `reach` in every table, and no event from before this moment brings them back.",
     ),
+    Entry(
+        "rebuild",
+        "streams.rebuild.command:rebuild_tables",
+        "Build the KPI tables anew from the log, beside those in use, and switch over; nothing has to be stopped.",
+    ),
     Entry("replay", "streams.replay.command:replay", "Play recorded data as events: your own history, or a sample."),
     Entry(
         "validate", "streams.events.validating:validate", "Check a file of events as the workers will, and say what is wrong, line by line."

@@ -35,6 +35,8 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from streams.errors import UserError
+
 _CONNECTIONS = 10_000
 #: Options of a node's connections that a plain pool does not take, or sets itself.
 _OF_NODES = ("host", "port", "connection_class", "response_callbacks", "max_connections", "himport_registry")
@@ -58,13 +60,13 @@ class ClusterClient(RedisCluster):
 
     @classmethod
     def of_urls(cls, urls: Sequence[str], **options: Any) -> ClusterClient:
-        """A client that learns the cluster from any of the servers in `urls`. Raises ValueError for a wrong URL."""
+        """A client that learns the cluster from any of the servers in `urls`. Raises ValueError, or UserError with the reason."""
         first, *others = (cast("dict[str, Any]", parse_url(url)) for url in urls)
         secure = first.pop("connection_class", None) is SSLConnection
         if first.pop("db", 0):
-            raise ValueError("a cluster has database 0 only")
+            raise UserError("redis.url names a database, and a cluster has database 0 only; leave it out")
         if "path" in first:
-            raise ValueError("a cluster is not reached over a socket's path")
+            raise UserError("redis.url is a socket's path, and a cluster is reached by host and port")
         nodes = [ClusterNode(other.get("host", "localhost"), other.get("port", 6379)) for other in others]
         address = {"host": first.pop("host", "localhost"), "port": first.pop("port", 6379)}
         # Never begin anew because of redirects: the table of slots is put right by each of them.

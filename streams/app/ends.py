@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from faust.types import TP
 
+from streams.ingest.continuity import LogState
 from streams.transport.topic_metadata import TopicMetadata, topic_metadata
 
 log = logging.getLogger(__name__)
@@ -38,10 +39,24 @@ class LogEnds:
         self._ends: dict[TP, int] = {}
         #: The topics of the wanted partitions, as the broker last had them.
         self.topics: dict[str, TopicMetadata] = {}
+        self._consumer: AIOKafkaConsumer | None = None
 
     def of(self, tp: TP) -> int:
         """The end as of the last answer, 0 before any. A broker may name one that is a batch too low, none names one too high."""
         return self._ends.get(tp, 0)
+
+    async def state(self, tp: TP) -> LogState:
+        """Where the log of a partition begins and ends now. Raises KafkaError.
+
+        The fetcher's own connection would be slow to tell: it is taken up by fetches that wait for records.
+        """
+        consumer = self._consumer
+        if consumer is None:
+            raise KafkaConnectionError("not connected at present")
+        partition = TopicPartition(tp.topic, tp.partition)
+        topic = (await topic_metadata(consumer._client, [tp.topic])).get(tp.topic)
+        earliest, end = await consumer.beginning_offsets([partition]), await consumer.end_offsets([partition])
+        return LogState(earliest[partition], end[partition], topic_id=topic.topic_id if topic is not None else "")
 
     async def run(self) -> None:
         """Ask again and again until cancelled. The broker being away leaves what was known."""
@@ -56,6 +71,7 @@ class LogEnds:
         consumer = AIOKafkaConsumer(**self._connection, client_id="campaignwatch-ends", group_id=None)
         try:
             await consumer.start()
+            self._consumer = consumer
             while True:
                 partitions = [TopicPartition(tp.topic, tp.partition) for tp in self._wanted()]
                 found = await consumer.end_offsets(partitions) if partitions else {}
@@ -65,4 +81,5 @@ class LogEnds:
                 self._ends = {TP(tp.topic, tp.partition): end for tp, end in found.items()}
                 await asyncio.sleep(_EVERY)
         finally:
+            self._consumer = None
             await consumer.stop()

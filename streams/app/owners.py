@@ -186,7 +186,7 @@ class _PartitionLog:
 
     async def state(self) -> LogState:
         try:
-            return await self._consumer().log_state(self._tp)
+            return await self._partitions.ends.state(self._tp)
         except KafkaError as error:
             raise KafkaFailure(f"{self._tp.topic}:{self._tp.partition}: {error}") from error
 

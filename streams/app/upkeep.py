@@ -30,7 +30,7 @@ class Upkeep:
         self._settings = settings
         self._redis = redis
         self._owners = owners
-        self._counts = PartitionCounts(redis, settings.redis.namespace)
+        self._counts = PartitionCounts(redis, settings)
         self._clock = clock
 
     async def run(self) -> None:
@@ -44,13 +44,16 @@ class Upkeep:
 
     async def look(self) -> None:
         """One look. Redis errors pass through."""
-        generation = await generation_in_use(self._redis, self._settings.redis.namespace)
+        generation = await generation_in_use(self._redis, self._settings)
         for owner in self._owners.all():
             if owner.generation == generation:
                 await owner.register()
             elif owner.generation is not None:
                 await owner.doubt(f"generation {generation} of the tables is in use now")
         for name, topic in self._owners.ends.topics.items():
+            if not topic.partitions or not topic.topic_id:
+                # A broker that has just started may know of a topic by name only.
+                continue
             known = await self._counts.swap(name, topic.partitions)
             if known is not None and known != topic.partitions:
                 await self._changed(name, known, topic.partitions)

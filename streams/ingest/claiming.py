@@ -14,7 +14,7 @@ from streams.ingest.flush import PartitionFlusher
 from streams.panes.ladder import Ladder
 from streams.tables.meta import FORMAT, OLDEST_READABLE, Meta
 from streams.tables.opentables import Command, OpenTables
-from streams.tables.store import Fenced, PartitionStore
+from streams.tables.store import Fenced, PartitionStore, Superseded
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,15 @@ async def claim(
     `reached` is how far this owner had come itself: generation and next offset. Raises CannotClaim, Superseded and redis errors.
     """
     generation, store = await tables.open()
-    meta, findings = await _claim_readable(store, state, now, role)
+    try:
+        meta, findings = await _claim_readable(store, state, now, role)
+    except Superseded:
+        if (await tables.open())[0] != generation:
+            raise
+        # What says which tables are in use is changed first: here it fell back, on a cluster that can happen to it alone.
+        log.warning("%s:%d: its tables had been superseded and are in use again", tables.topic, tables.partition)
+        await store.reinstate()
+        meta, findings = await _claim_readable(store, state, now, role)
     believed = reached[1] if reached is not None and reached[0] == generation else -1
     after, breaks = examine(meta, state, believed=believed, sent_back=sent_back)
     findings += breaks

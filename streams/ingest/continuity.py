@@ -90,7 +90,7 @@ def examine(meta: Meta, log: LogState, *, believed: int = -1, sent_back: bool = 
     if 0 <= log.committed < meta.committed:
         detail = f"the group's offset was {meta.committed} and is {log.committed}; the tables go on at {after.next_offset} as before"
         found.append(Finding(Break.GROUP_OFFSETS_MOVED, 0, detail))
-    if log.committed >= 0 or found:
+    if log.committed >= 0:
         after.committed = log.committed
     return after, found
 

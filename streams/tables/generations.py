@@ -1,34 +1,33 @@
 """Which of several tables is in use: a rebuild fills new ones beside those that are read, and then switches over.
 
-A generation is a namespace: `cw` for the first, `cw~1`, `cw~2`, ... for those that were built later. One key says which is read and
-written; what a namespace of settings may consist of has no `~`.
+A generation is a namespace: `cw` for the first, `cw~1`, `cw~2`, ... for those that were built later (no namespace of settings has a `~`).
+One key for each topic prefix says which is read and written.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
 
-from streams.config import Settings
-from streams.tables.keys import PartitionKeys
+from streams.config import INPUT_TOPICS, Settings
+from streams.tables.keys import PartitionKeys, partitions_key
 from streams.tables.store import PartitionStore
 
+#: Keys that are deleted by one command.
+_AT_ONCE = 500
 
-def generation_key(namespace: str) -> str:
+
+def generation_key(settings: Settings) -> str:
     """Number of the generation in use; absent for the first."""
-    return f"{namespace}:generation"
+    return f"{settings.redis.namespace}:generation:{settings.kafka.topic_prefix}"
 
 
 def tables_namespace(namespace: str, generation: int) -> str:
     """The namespace of a generation's keys."""
     return f"{namespace}~{generation}" if generation else namespace
-
-
-async def generation_in_use(redis: Redis, namespace: str) -> int:
-    """Number of the generation that is read and written, 0 for the first. Redis errors pass through."""
-    client: Any = redis
-    return int(await client.get(generation_key(namespace)) or 0)
 
 
 class PartitionTables:
@@ -45,6 +44,64 @@ class PartitionTables:
         """The generation, and its side of the partition. Redis errors pass through."""
         generation = self._generation
         if generation is None:
-            generation = await generation_in_use(self._redis, self._settings.redis.namespace)
+            generation = await generation_in_use(self._redis, self._settings)
         keys = PartitionKeys(tables_namespace(self._settings.redis.namespace, generation), self.topic, self.partition)
         return generation, PartitionStore(self._redis, keys, self._settings.all_cubes)
+
+
+# Redis errors pass through all of these.
+
+
+async def generation_in_use(redis: Redis, settings: Settings) -> int:
+    """Number of the generation that is read and written, 0 for the first."""
+    client: Any = redis
+    return int(await client.get(generation_key(settings)) or 0)
+
+
+async def switch_to(redis: Redis, settings: Settings, generation: int) -> None:
+    """Have every reader and worker use this generation; the workers come over as soon as they look, see `retire`."""
+    await redis.set(generation_key(settings), generation)
+
+
+async def retire(redis: Redis, settings: Settings, generation: int, partitions: Sequence[tuple[str, int]]) -> None:
+    """Let nobody write a generation any more: its writers are fenced and look which one is in use. Partitions are (topic, number)."""
+    for topic, number in partitions:
+        keys = PartitionKeys(tables_namespace(settings.redis.namespace, generation), topic, number)
+        await redis.hset(keys.meta(), mapping={"superseded": 1, "writer": "nobody"})
+
+
+async def left_over(redis: Redis, settings: Settings) -> list[int]:
+    """Generations that hold something and are not in use: an interrupted rebuild leaves one."""
+    in_use = await generation_in_use(redis, settings)
+    found = {generation async for generation, _ in _keys(redis, settings)}
+    return sorted(found - {in_use})
+
+
+async def delete(redis: Redis, settings: Settings, generation: int) -> int:
+    """Delete a generation's tables; returns how many keys went."""
+    client: Any = redis
+    together: dict[str, list[str]] = {}
+    async for of, key in _keys(redis, settings):
+        if of == generation:
+            # Keys behind one tag are in one slot, so that one command may name them on a cluster too.
+            together.setdefault(key[: key.index("}")], []).append(key)
+    for keys in together.values():
+        for first in range(0, len(keys), _AT_ONCE):
+            await client.unlink(*keys[first : first + _AT_ONCE])
+    listed = partitions_key(tables_namespace(settings.redis.namespace, generation))
+    topics = {settings.topic(topic) for topic in INPUT_TOPICS}
+    gone = [member for member in await client.smembers(listed) if member.decode().rpartition(":")[0] in topics]
+    if gone:
+        await client.srem(listed, *gone)
+    return sum(map(len, together.values()))
+
+
+async def _keys(redis: Redis, settings: Settings) -> AsyncIterator[tuple[int, str]]:
+    """Every key of tables of this topic prefix, with its generation."""
+    namespace = settings.redis.namespace
+    topics = "|".join(re.escape(settings.topic(topic)) for topic in INPUT_TOPICS)
+    wanted = re.compile(rf"{re.escape(namespace)}(?:~(\d+))?:\{{(?:{topics}):\d+\}}:")
+    async for key in redis.scan_iter(match=f"{namespace}*", count=1_000):
+        name = key.decode() if isinstance(key, bytes) else key
+        if found := wanted.match(name):
+            yield int(found[1] or 0), name

@@ -6,6 +6,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from streams.config import Settings
 from streams.tables.generations import generation_in_use, tables_namespace
 from streams.tables.keys import PartitionKeys, partitions_key
 
@@ -20,19 +21,19 @@ return known
 class PartitionCounts:
     """The known numbers of partitions. Redis errors pass through."""
 
-    def __init__(self, redis: Redis, namespace: str) -> None:
+    def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis: Any = redis
-        self._namespace = namespace
+        self._settings = settings
         self._swap = redis.register_script(_SWAP)
 
     async def swap(self, topic: str, partitions: int) -> int | None:
         """Note how many there are; returns how many were known, None when none were. Of several who ask, one sees the old number."""
-        known = await self._swap(keys=[f"{self._namespace}:partition_counts"], args=[topic, partitions])
+        known = await self._swap(keys=[f"{self._settings.redis.namespace}:partition_counts"], args=[topic, partitions])
         return None if known is None else int(known)
 
     async def retire(self, topic: str, partitions: int) -> list[int]:
         """Mark the tables of partitions that a topic of so many has no more, so that they hold nobody's watermark; which they are."""
-        namespace = tables_namespace(self._namespace, await generation_in_use(self._redis, self._namespace))
+        namespace = tables_namespace(self._settings.redis.namespace, await generation_in_use(self._redis, self._settings))
         members = [member.decode().rpartition(":") for member in await self._redis.smembers(partitions_key(namespace))]
         gone = sorted(int(number) for name, _, number in members if name == topic and int(number) >= partitions)
         for number in gone:

@@ -180,7 +180,7 @@ class TableReader:
     # Partitions.
 
     async def _metas(self) -> dict[PartitionKeys, Meta]:
-        generation = await generation_in_use(self._redis, self._settings.redis.namespace)
+        generation = await generation_in_use(self._redis, self._settings)
         namespace, prefix = tables_namespace(self._settings.redis.namespace, generation), self._settings.kafka.topic_prefix + "."
         known = []
         for member in await self._redis.smembers(partitions_key(namespace)):

@@ -53,9 +53,17 @@ class PartitionStore:
             raise Superseded(f"{self.keys.tag} is no longer in use")
         return Meta.parse(dict(zip(flat[::2], flat[1::2], strict=True)))
 
+    async def reinstate(self) -> None:
+        """Let tables be written again that had been superseded."""
+        await self._redis.hdel(self.keys.meta(), "superseded")
+
     async def register(self) -> None:
         """Have the partition on the list of those that are read; safe to repeat."""
         await self._redis.sadd(partitions_key(self.keys.namespace), f"{self.keys.topic}:{self.keys.partition}")
+
+    async def writer(self) -> str:
+        """Who claimed the partition last: a role and a number, "" for nobody."""
+        return (await self._redis.hget(self.keys.meta(), "writer") or b"").decode()
 
     async def notes(self) -> dict[str, bytes]:
         """What broke the continuity of log and tables so far: kind -> packed note."""

@@ -114,9 +114,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _log_states(self, tps: Sequence[TopicPartition]) -> dict[TP, LogState]:
         consumer = self._ensure_consumer()
-        topics = await topic_metadata(consumer._client, {tp.topic for tp in tps})
-        committed = await consumer._coordinator.fetch_committed_offsets(tps)
-        earliest, end = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        # At once: each alone would wait behind a fetch that waits for records.
+        topics, committed, earliest, end = await asyncio.gather(
+            topic_metadata(consumer._client, {tp.topic for tp in tps}),
+            consumer._coordinator.fetch_committed_offsets(tps),
+            consumer.beginning_offsets(tps),
+            consumer.end_offsets(tps),
+        )
         result = {}
         for tp in tps:
             topic = topics.get(tp.topic, TopicMetadata("", 0))
@@ -196,10 +200,6 @@ class Consumer(driver.Consumer):
     @property
     def _worker_thread(self) -> ConsumerThread:
         return cast(ConsumerThread, self._thread)
-
-    async def log_state(self, tp: TP) -> LogState:
-        """What the broker says of a partition. Raises KafkaError."""
-        return (await self._worker_thread.log_states([tp]))[tp]
 
     def committed(self, tp: TP) -> int:
         """The group's offset as last committed from here, -1 before that."""

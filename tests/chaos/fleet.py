@@ -47,12 +47,14 @@ class Member:
     @property
     def running(self) -> bool:
         """Whether the process is there; it may be paused."""
-        return self._process is not None and self._process.poll() is None
+        process = self._process
+        return process is not None and process.poll() is None
 
     @property
     def pid(self) -> int:
         """Its process id; -1 when it is not there."""
-        return self._process.pid if self._process is not None and self.running else -1
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else -1
 
     @property
     def url(self) -> str | None:
@@ -74,26 +76,31 @@ class Member:
 
     def send(self, number: signal.Signals) -> None:
         """Signal the process if it is there."""
-        if self._process is not None and self.running:
-            self._process.send_signal(number)
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.send_signal(number)
 
     def kill(self) -> bool:
         """End it as a power cut would; whether there was something to end."""
-        was = self.running
-        self.send(signal.SIGKILL)
-        if self._process is not None:
-            self._process.wait()
-        return was
+        process, self._process = self._process, None  # the supervisor must not take this for an end of its own
+        if process is None or process.poll() is not None:
+            return False
+        process.kill()
+        process.wait()
+        return True
 
     def stop(self, timeout: float = 15.0) -> None:
         """End it as an operator would."""
-        self.send(signal.SIGTERM)
-        self.send(signal.SIGCONT)
-        if self._process is not None:
-            try:
-                self._process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                self.kill()
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        process.send_signal(signal.SIGCONT)
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     def page(self, path: str, timeout: float = 3.0) -> tuple[int, Any]:
         """Status and JSON of a page; (0, None) when it does not answer."""

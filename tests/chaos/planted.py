@@ -179,7 +179,7 @@ PLANTED: dict[str, Planted] = {
         Planted("sketches-twice", "a flush that is tried again appends its sketches twice", _sketches_twice, _REDIS, 4),
         Planted("revisions-forgotten", "spend reports are added to what they replace", _revisions_forgotten, ("forget-scripts",), 3),
         Planted("applied-again", "a flush whose answer was lost is applied again", _applied_again, ("deaf-redis",), 4),
-        Planted("incident-apart", "incidents are written first and the outbox a while later", _incident_apart, ("kill-leader",), 6),
+        Planted("incident-apart", "incidents are written first and the outbox a while later", _incident_apart, ("kill-leader",), 12),
     )
 }
 

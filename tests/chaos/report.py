@@ -73,6 +73,7 @@ class Report:
             "kafka": self.kafka,
             "redis": self.redis,
             "compared": sum(one.compared for one in self.rounds),
+            # Log and last words of each.
             "processes_ended": self.ended,
             "processes_ill": self.ill,
             "good": self.good,

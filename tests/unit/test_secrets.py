@@ -26,6 +26,9 @@ def test_every_secret_can_come_from_a_file(key: str, ending: str, tmp_path: Path
     file = tmp_path / "secret"
     file.write_bytes(f"redis://:hidden-in-file@h:1/0{ending}".encode())
     monkeypatch.setenv(SECRETS[key].variable(ENV_PREFIX) + "_FILE", str(file))
+    for name in ("SECURITY_PROTOCOL=SASL_SSL", "SASL_USERNAME=u", "SASL_PASSWORD=p") if key.startswith("kafka.") else ():
+        if name != "SASL_PASSWORD=p" or key != "kafka.sasl_password":
+            monkeypatch.setenv(f"CAMPAIGNWATCH_KAFKA__{name.partition('=')[0]}", name.partition("=")[2])
     settings = load()
     value: object = settings
     for part in SECRETS[key].path:

@@ -1,0 +1,223 @@
+"""The steps of a rebuild: claim the right to do it, read the log into new tables, switch over, delete the old ones.
+
+Nothing that runs is stopped: workers go on with the old tables until the switch, and then claim their partitions in the new ones, which
+go on at their own offsets. A rebuild that dies leaves tables that nobody reads; the next one deletes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import TopicPartition
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from streams.config import Settings, Topic
+from streams.errors import UserError
+from streams.ingest.claiming import Share
+from streams.ingest.owner import PartitionOwner
+from streams.metrics.ingest import IngestMetrics
+from streams.rebuild.source import LogSource, PartitionSource
+from streams.tables import generations
+from streams.tables.generations import PartitionTables
+from streams.tables.reader import TableReader
+
+#: Seconds that the right to rebuild lasts unless it is renewed, and between two looks at how far it has come.
+_LEASE, _LOOK = 30, 0.5
+_RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('EXPIRE', KEYS[1], ARGV[2]) end return 0"
+
+
+class RebuildError(UserError):
+    """The rebuild cannot be done. The message says why, and what is as before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a rebuild has come: offsets of all partitions together."""
+
+    read: int
+    of: int
+    #: Records a second since the start.
+    rate: float
+
+
+@dataclass(slots=True)
+class Rebuilt:
+    """What a rebuild did."""
+
+    generation: int
+    records: int
+    seconds: float
+    #: Keys of the tables of before that were deleted.
+    deleted: int = 0
+    #: Partitions in which a worker has taken over the new tables, and all.
+    taken_over: int = 0
+    partitions: int = 0
+    #: Records per partition that the old tables counted and the log no longer has.
+    lost: dict[str, int] = field(default_factory=dict)
+
+
+async def rebuild(
+    settings: Settings, redis: Redis, *, accept_loss: bool, keep_old: bool, grace: float, tell: Callable[[Progress], None]
+) -> Rebuilt:
+    """Build all tables of the settings' topics anew and switch over to them; the old ones are deleted `grace` s later.
+
+    Raises RebuildError. Kafka and redis errors of the first steps pass through; later ones are waited out.
+    """
+    began = time.monotonic()
+    async with _alone(redis, settings), LogSource(settings) as source:
+        in_use = await generations.generation_in_use(redis, settings)
+        topics = await source.partitions()
+        lost = await _lost(settings, redis, source, list(topics))
+        if lost and not accept_loss:
+            raise RebuildError(_what_is_lost(lost))
+        for generation in await generations.left_over(redis, settings):
+            await generations.delete(redis, settings, generation)
+        result = Rebuilt(in_use + 1, 0, 0.0, partitions=len(topics), lost=lost)
+        async with _owning(settings, redis, source, topics, result.generation) as owners:
+            await _catch_up(source, owners, began, tell)
+        result.records = sum(owner.meta.read for owner in owners.values() if owner.meta is not None)
+        # Readers first: a worker that is fenced must find the new tables in use.
+        await generations.switch_to(redis, settings, result.generation)
+        await generations.retire(redis, settings, in_use, [(tp.topic, tp.partition) for tp in topics])
+        result.seconds = time.monotonic() - began
+        result.taken_over = await _taken_over(settings, redis, list(topics), result.generation, within=grace)
+        if not keep_old:
+            result.deleted = await generations.delete(redis, settings, in_use)
+        return result
+
+
+@asynccontextmanager
+async def _alone(redis: Redis, settings: Settings) -> AsyncIterator[None]:
+    """The right to rebuild, which one process has at a time. Raises RebuildError while another has it, or when it is lost."""
+    client: Any = redis
+    key, token = f"{generations.generation_key(settings)}:rebuild", secrets.token_hex(8)
+    if not await client.set(key, token, nx=True, ex=_LEASE):
+        raise RebuildError(f"another rebuild is running, or was until {_LEASE} s ago; wait for it to end")
+    task = asyncio.current_task()
+    assert task is not None
+    lost = False
+
+    async def keep() -> None:
+        nonlocal lost
+        good_until = time.monotonic() + _LEASE
+        while time.monotonic() < good_until:
+            await asyncio.sleep(_LEASE / 6)
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                asked = time.monotonic()
+                if not await client.eval(_RENEW, 1, key, token, _LEASE):
+                    break
+                good_until = asked + _LEASE
+        lost = True
+        task.cancel()
+
+    keeping = asyncio.create_task(keep())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if lost:
+            raise RebuildError(
+                "Redis was away for too long, so that another rebuild may have begun; the tables in use are as before"
+            ) from None
+        raise
+    finally:
+        keeping.cancel()
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            if await client.get(key) == token.encode():
+                await client.delete(key)
+
+
+async def _lost(settings: Settings, redis: Redis, source: LogSource, partitions: list[TopicPartition]) -> dict[str, int]:
+    """Records per partition that the tables in use have counted and the log no longer has."""
+    states = await source.states(partitions)
+    found = {}
+    for entry in await TableReader(redis, settings).ledger():
+        state = states.get(TopicPartition(entry.topic, entry.partition))
+        begins = entry.applied_offset + 1 if state is None else min(state.earliest, entry.applied_offset + 1)
+        if entry.read and begins > entry.start_offset:
+            found[f"{entry.topic}:{entry.partition}"] = begins - entry.start_offset
+    return found
+
+
+def _what_is_lost(lost: Mapping[str, int]) -> str:
+    most = sorted(lost.items(), key=lambda each: -each[1])
+    where = ", ".join(f"{name} ({records})" for name, records in most[:5]) + (", ..." if len(lost) > 5 else "")
+    return (
+        f"the log no longer has {sum(lost.values())} records that the tables in use have counted ({where}); tables built from it would "
+        "lack them. --accept-loss rebuilds all the same; nothing was changed"
+    )
+
+
+@asynccontextmanager
+async def _owning(
+    settings: Settings, redis: Redis, source: LogSource, topics: Mapping[TopicPartition, Topic], generation: int
+) -> AsyncIterator[dict[TopicPartition, PartitionOwner]]:
+    """Owners that take the log into the tables of `generation`; all that was read is applied at the end."""
+    metrics = IngestMetrics(CollectorRegistry())
+    streams = settings.streams
+    share = Share(cells=lambda: streams.open_cells // max(1, len(topics)), ids=lambda: streams.dedupe_ids // max(1, len(topics)))
+    owners = {
+        tp: PartitionOwner(
+            topic,
+            settings,
+            PartitionTables(redis, settings, tp.topic, tp.partition, generation=generation),
+            PartitionSource(source, tp),
+            metrics,
+            clock=time.time,
+            share=share,
+            role="rebuild",
+        )
+        for tp, topic in topics.items()
+    }
+    feeding = None
+    try:
+        states = await source.states(list(topics))
+        for tp, owner in owners.items():
+            source.seek(tp, await owner.start(states[tp]))
+        feeding = asyncio.create_task(source.feed(owners), name="read the log")
+        yield owners
+    finally:
+        if feeding is not None:
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
+        await asyncio.gather(*(owner.release() for owner in owners.values()))
+
+
+async def _catch_up(
+    source: LogSource, owners: Mapping[TopicPartition, PartitionOwner], began: float, tell: Callable[[Progress], None]
+) -> None:
+    """Wait until everything that the log held at one moment is applied."""
+    states = await source.states(list(owners))
+    first = {tp: owner.next_offset for tp, owner in owners.items()}
+    while True:
+        read = sum(owner.next_offset - first[tp] for tp, owner in owners.items())
+        of = sum(max(0, state.end - first[tp]) for tp, state in states.items())
+        tell(Progress(read, max(read, of), read / max(0.001, time.monotonic() - began)))
+        behind = [tp for tp, state in states.items() if not await source.read_to(tp, state.end)]
+        if not behind:
+            break
+        await asyncio.sleep(_LOOK)
+    for owner in owners.values():
+        await owner.drained()
+
+
+async def _taken_over(settings: Settings, redis: Redis, partitions: list[TopicPartition], generation: int, *, within: float) -> int:
+    """Wait until workers have claimed the new tables, but at most `within` s; in how many partitions they have."""
+    deadline = time.monotonic() + within
+    while True:
+        writers = []
+        for tp in partitions:
+            _, store = await PartitionTables(redis, settings, tp.topic, tp.partition, generation=generation).open()
+            writers.append(await store.writer())
+        taken = sum(writer.startswith("worker:") for writer in writers)
+        if time.monotonic() >= deadline:
+            return taken
+        await asyncio.sleep(_LOOK)

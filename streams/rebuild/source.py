@@ -1,0 +1,109 @@
+"""The whole log, read for a rebuild: every partition of every input topic, by a consumer that is in no group."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from streams.config import INPUT_TOPICS, Settings, Topic
+from streams.events.refusal import Refusal
+from streams.ingest.continuity import LogState
+from streams.ingest.owner import KafkaFailure, PartitionOwner
+from streams.kafka import connection
+from streams.transport.topic_metadata import TopicMetadata, topic_metadata
+
+#: Milliseconds that a fetch waits for records.
+_WAIT_MS = 500
+
+
+class LogSource:
+    """`async with LogSource(settings) as source:` reads all input topics. Kafka errors pass through where nothing else is said."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._consumer = AIOKafkaConsumer(
+            **connection(settings.kafka),
+            group_id=None,
+            client_id="campaignwatch-rebuild",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )
+        self._topics = {settings.topic(topic): topic for topic in INPUT_TOPICS}
+        self._positions: dict[TopicPartition, int] = {}
+
+    async def __aenter__(self) -> LogSource:
+        await self._consumer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+
+    async def partitions(self) -> dict[TopicPartition, Topic]:
+        """Every partition of the input topics, which are assigned to this source from now on."""
+        known = await topic_metadata(self._consumer._client, self._topics)
+        found = {
+            TopicPartition(name, number): topic
+            for name, topic in self._topics.items()
+            for number in range(known[name].partitions if name in known else len(self._consumer.partitions_for_topic(name) or ()))
+        }
+        self._consumer.assign(list(found))
+        return found
+
+    async def states(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, LogState]:
+        """Where the log of each partition begins and ends."""
+        topics = await topic_metadata(self._consumer._client, {tp.topic for tp in partitions})
+        earliest = await self._consumer.beginning_offsets(list(partitions))
+        end = await self._consumer.end_offsets(list(partitions))
+        unknown = TopicMetadata("", 0)
+        return {tp: LogState(earliest[tp], end[tp], topic_id=topics.get(tp.topic, unknown).topic_id) for tp in partitions}
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        """Read a partition from `offset` on."""
+        self._consumer.seek(tp, offset)
+        self._positions[tp] = offset
+
+    async def feed(self, owners: Mapping[TopicPartition, PartitionOwner]) -> None:
+        """Hand every owner what its partition holds, until cancelled."""
+        while True:
+            for tp, records in (await self._consumer.getmany(timeout_ms=_WAIT_MS)).items():
+                since = self._positions[tp]
+                self._positions[tp] = records[-1].offset + 1
+                await owners[tp].take(records, since)
+            await asyncio.sleep(0)
+
+    async def read_to(self, tp: TopicPartition, end: int) -> bool:
+        """Whether everything before `end` has been handed on; what transactions leave at the end of a log is no record."""
+        return self._positions[tp] >= end or int(await self._consumer.position(tp)) >= end
+
+
+class PartitionSource:
+    """The log, as one owner sees it."""
+
+    def __init__(self, source: LogSource, tp: TopicPartition) -> None:
+        self._source = source
+        self._tp = tp
+
+    async def state(self) -> LogState:
+        """Where the log of the partition begins and ends. Raises KafkaFailure."""
+        try:
+            return (await self._source.states([self._tp]))[self._tp]
+        except KafkaError as error:
+            raise KafkaFailure(f"{self._tp.topic}:{self._tp.partition}: {error}") from error
+
+    def committed(self) -> int:
+        """A rebuild is in no group."""
+        return -1
+
+    async def seek_back(self, offset: int) -> None:
+        """Read on from `offset`."""
+        self._source.seek(self._tp, offset)
+
+    def at_end(self, next_offset: int) -> bool:
+        """Workers will say that, once the tables are theirs."""
+        return False
+
+    async def quarantine(self, refused: Sequence[tuple[Any, Refusal]]) -> None:
+        """What was refused lies in the quarantine topic since it was read first."""
