@@ -14,7 +14,7 @@ from redis.exceptions import NoPermissionError
 from streams.config import Settings
 from streams.doctor.finding import Unanswered, asked
 from streams.redis_client import shown
-from streams.tables.generations import tables_namespace
+from streams.tables.generations import rebuild_key, tables_namespace
 from streams.tables.keys import PartitionKeys, partitions_key
 from streams.tables.meta import Meta
 from streams.tables.reader import TableReader
@@ -51,6 +51,8 @@ class TablesLook:
     empty_cubes: Sequence[str]
     #: Namespaces of tables that are not in use; None where they may not be asked for.
     unused: Sequence[str] | None
+    #: Whether a rebuild is running, which fills them.
+    rebuilding: bool
     #: Wall clock of the first look, epoch ms.
     at: int
 
@@ -92,6 +94,7 @@ async def _tables(settings: Settings, redis: Redis) -> TablesLook:
     client: Any = redis
     at = int(time.time() * 1000)
     metas = await TableReader(redis, settings).bookkeeping()
+    rebuilding = await client.get(rebuild_key(settings)) is not None
     pipe = client.pipeline(transaction=False)
     for keys in metas:
         pipe.hgetall(keys.notes())
@@ -100,7 +103,9 @@ async def _tables(settings: Settings, redis: Redis) -> TablesLook:
     notes = {keys: {kind.decode(): note for kind, note in found.items()} for keys, found in zip(metas, answers[::2], strict=True)}
     panes = dict(zip(metas, answers[1::2], strict=True))
     sizes = frozenset(int(member.split(b":")[0]) for members in panes.values() for member in members)
-    return TablesLook(metas, metas, notes, sizes, await _empty_cubes(settings, client, panes), await _unused(settings, client, metas), at)
+    return TablesLook(
+        metas, metas, notes, sizes, await _empty_cubes(settings, client, panes), await _unused(settings, client, metas), rebuilding, at
+    )
 
 
 async def _empty_cubes(settings: Settings, client: Any, panes: Mapping[PartitionKeys, Sequence[bytes]]) -> list[str]:

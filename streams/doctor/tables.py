@@ -70,11 +70,13 @@ def _generations(look: TablesLook) -> Iterator[Finding]:
             f"{in_use} is in use, and Redis does not let this user see whether others are left over; a rebuild would be refused too",
             'give the user the keys NAMESPACE~*, see "Redis with TLS, ACL or as a cluster" in docs/operations.md',
         )
+    elif look.rebuilding:
+        yield ok("generations", f"{in_use} is in use, and a rebuild is running")
     elif look.unused:
         yield warning(
             "generations",
-            f"{in_use} is in use, and Redis also holds {names(look.unused)}: left over, or a rebuild is running",
-            f"unless one is running: the next `{_REBUILD}` removes them",
+            f"{in_use} is in use, and Redis also holds {names(look.unused)}, left over from a rebuild",
+            f"the next `{_REBUILD}` removes them",
         )
     else:
         yield ok("generations", f"{in_use} is in use, and nothing is left over")

@@ -374,6 +374,18 @@ async def test_tables_of_another_form_another_ladder_and_unused_generations(one_
         assert "in 101, accounted for 100" in told.failure("ledger")[0]
 
 
+async def test_what_a_rebuild_leaves_is_told_and_gone_after_the_next(one_partition: Settings, tmp_path: Path) -> None:
+    with worker(one_partition, tmp_path) as one:
+        await _counted(one_partition, one)
+        config = settings_file(tmp_path, one_partition)
+        assert run(config, "rebuild", "--keep-old", "--grace", "0").returncode == 0
+        detail, _ = doctor(one_partition, tmp_path).warning("generations")
+        assert f"{one_partition.redis.namespace}~1 is in use" in detail
+        assert run(config, "rebuild", "--grace", "0").returncode == 0
+        told = doctor(one_partition, tmp_path)
+        assert next(detail for what, detail, _ in told.fine if what == "generations").endswith("nothing is left over")
+
+
 async def test_partitions_that_kafka_has_no_more(one_partition: Settings, tmp_path: Path) -> None:
     namespace, topic = one_partition.redis.namespace, one_partition.topic(Topic.CLICKS)
     with worker(one_partition, tmp_path) as one:

@@ -56,7 +56,7 @@ LADDER = frozenset(pane.size for pane in SETTINGS.streams.ladder)
 
 
 def tables(meta: Meta = META, later: Meta | None = None, **changes: Any) -> TablesLook:
-    look = TablesLook({CLICKS: meta}, {CLICKS: later or meta}, {CLICKS: {}}, LADDER, (), (), NOW)
+    look = TablesLook({CLICKS: meta}, {CLICKS: later or meta}, {CLICKS: {}}, LADDER, (), (), False, NOW)
     return replace(look, **changes)
 
 
@@ -270,6 +270,10 @@ def test_tables_that_are_not_well(look: TablesLook, what: str, level: Level) -> 
 
 def test_no_tables_at_all() -> None:
     assert only(judge_tables(SETTINGS, replace(tables(), metas={}, later={}), None)).what == "tables"
+
+
+def test_tables_that_a_rebuild_is_filling_are_no_left_overs() -> None:
+    assert levels(judge_tables(SETTINGS, tables(unused=["cw~1"], rebuilding=True), 0))["generations"] is Level.OK
 
 
 def test_a_retired_partition_does_not_hold_the_watermark() -> None:
