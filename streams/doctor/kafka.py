@@ -39,6 +39,8 @@ def judge_brokers(settings: Settings, look: KafkaLook) -> Iterator[Finding]:
     elif partitions and not offline and not behind:
         yield ok("kafka replicas", f"all copies of {len(partitions)} partitions are complete")
     yield from _session(settings, look)
+    for name, answer in look.problems.items():
+        yield unanswered(name, answer, 'see the rights under "Kafka with a password or TLS" in docs/operations.md')
 
 
 def _session(settings: Settings, look: KafkaLook) -> Iterator[Finding]:

@@ -10,10 +10,11 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import CoordinatorNotAvailableError
+from aiokafka.errors import CoordinatorNotAvailableError, for_code
 
 from streams.config import INPUT_TOPICS, Settings, Topic
 from streams.doctor.finding import Unanswered, asked
+from streams.errors import UserError
 from streams.ingest.continuity import LogState
 from streams.kafka import connection
 from streams.kafka_probe import why_not
@@ -66,6 +67,8 @@ class KafkaLook:
     group: Group | Unanswered
     #: The least and most that the brokers allow as a group's session time-out, ms; None where they do not tell.
     session_limits: tuple[int, int] | None = None
+    #: Further questions without an answer: what was asked for, and why there is none.
+    problems: Mapping[str, Unanswered] = field(default_factory=dict)
 
 
 async def look_at_kafka(settings: Settings, group: str, seconds: float) -> KafkaLook | Unanswered:
@@ -80,7 +83,7 @@ async def look_at_kafka(settings: Settings, group: str, seconds: float) -> Kafka
             return await _look(settings, admin, *metadata, group, seconds)
         finally:
             await asked(admin.close(), seconds)
-    except ValueError as error:
+    except (ValueError, UserError) as error:
         # A file of the settings that cannot be used, or an address that cannot be.
         return Unanswered(str(error))
 
@@ -107,8 +110,22 @@ async def _look(
     hidden = await asked(hidden_topics(admin, missing), seconds) if missing else []
     configs = await asked(_configs(admin, ConfigResourceType.TOPIC, list(described)), seconds) if described else {}
     limits = await asked(_session_limits(admin), seconds)
-    inputs = [(settings.topic(topic), each["partition"]) for topic in INPUT_TOPICS for each in described.get(settings.topic(topic), ())]
-    logs, state = await asyncio.gather(_logs(settings, admin, inputs, group, seconds), asked(_group(admin, group), seconds))
+    # What nobody leads has no offsets, and asking for them takes all the time there is.
+    inputs = [
+        (settings.topic(topic), each["partition"])
+        for topic in INPUT_TOPICS
+        for each in described.get(settings.topic(topic), ())
+        if each["leader"] >= 0
+    ]
+    committed = await asked(_committed(admin, group, inputs), seconds) if inputs else {}
+    known = {} if isinstance(committed, Unanswered) else committed
+    logs, state = await asyncio.gather(_logs(settings, inputs, known, seconds), asked(_group(admin, group), seconds))
+    optional = {
+        "topics that are hidden": hidden,
+        "configuration of the topics": configs,
+        "limits of the session time-out": limits,
+        "committed offsets of the group": committed,
+    }
     return KafkaLook(
         brokers,
         {
@@ -122,13 +139,16 @@ async def _look(
         logs,
         state,
         None if isinstance(limits, Unanswered) else limits,
+        {name: answer for name, answer in optional.items() if isinstance(answer, Unanswered)},
     )
 
 
 async def _configs(admin: AIOKafkaAdminClient, kind: ConfigResourceType, resources: list[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for response in await admin.describe_configs([ConfigResource(kind, name) for name in resources]):
-        for _code, _message, _type, name, entries in response.resources:
+        for code, message, _type, name, entries in response.resources:
+            if code:
+                raise for_code(code)(message)
             found.setdefault(name, {}).update({entry[0]: entry[1] for entry in entries if entry[1] is not None})
     return found
 
@@ -159,11 +179,10 @@ async def _committed(admin: AIOKafkaAdminClient, group: str, partitions: Sequenc
 
 
 async def _logs(
-    settings: Settings, admin: AIOKafkaAdminClient, partitions: Sequence[TP], group: str, seconds: float
+    settings: Settings, partitions: Sequence[TP], committed: Mapping[TP, int], seconds: float
 ) -> dict[TP, LogState] | Unanswered:
     if not partitions:
         return {}
-    committed = await asked(_committed(admin, group, partitions), seconds)
     consumer = AIOKafkaConsumer(
         **connection(settings.kafka),
         client_id="campaignwatch-doctor",
@@ -187,9 +206,8 @@ async def _logs(
         if isinstance(ends, Unanswered):
             return ends
         ids = {} if isinstance(topics, Unanswered) else {name: topic.topic_id for name, topic in topics.items()}
-        known = {} if isinstance(committed, Unanswered) else committed
         return {
-            (tp.topic, tp.partition): LogState(first[tp], ends[tp], known.get((tp.topic, tp.partition), -1), ids.get(tp.topic, ""))
+            (tp.topic, tp.partition): LogState(first[tp], ends[tp], committed.get((tp.topic, tp.partition), -1), ids.get(tp.topic, ""))
             for tp in tps
         }
     finally:

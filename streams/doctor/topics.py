@@ -96,8 +96,7 @@ def judge_logs(settings: Settings, look: KafkaLook, metas: Mapping[PartitionKeys
             f"no worker has ever owned {names(without)}",
             "start a worker (`campaignwatch streams`); those that run see added partitions within minutes",
         )
-    present = {topic for topic, _ in logs}
-    gone = [f"{topic}:{number}" for (topic, number), meta in known.items() if topic in present and (topic, number) not in logs]
+    gone = [f"{topic}:{number}" for topic, number in known if topic in look.topics and number not in look.topics[topic].partitions]
     holding = [name for name in gone if not known[(name.rpartition(":")[0], int(name.rpartition(":")[2]))].retired]
     if gone:
         detail = f"Kafka has no partition {names(gone)} any more; their tables are still read"

@@ -126,6 +126,13 @@ def test_a_group_without_workers_is_a_failure_when_records_wait(group: Group | U
     assert judge_group(kafka(group=group), "marketing-streams", waiting).level is level
 
 
+def test_what_could_not_be_asked_is_said() -> None:
+    look = kafka(problems={"configuration of the topics": Unanswered("TopicAuthorizationFailedError")})
+    finding = only(judge_brokers(SETTINGS, look))
+    assert (finding.what, finding.level) == ("configuration of the topics", Level.WARNING)
+    assert "TopicAuthorizationFailedError" in finding.detail
+
+
 # Topics and logs.
 
 
