@@ -47,6 +47,10 @@ _WORDS: dict[Break, tuple[str, str]] = {
         "The tables were in a form that this version cannot read, so they were deleted and are counted anew from the log",
         "Numbers are too low until `campaignwatch doctor` shows no lag. What is older than the topic's retention does not come back.",
     ),
+    Break.SETTINGS_CHANGED: (
+        "Settings that say what the tables mean are not those that they were written with; what was stored before keeps its old meaning",
+        "If that was meant, `campaignwatch rebuild` makes the tables one piece again. If not, give all workers the settings of before.",
+    ),
     Break.TOPIC_RECREATED: (
         "The topic was deleted and made again; what the old one held is still in the tables, and the new one is read from its start",
         "If the new topic holds the old events too, `campaignwatch rebuild` counts it alone. Otherwise nothing needs to be done.",

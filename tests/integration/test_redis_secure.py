@@ -34,7 +34,7 @@ def documented_rules(namespace: str) -> list[str]:
     """The words of the ACL SETUSER command in the operations guide, for a namespace."""
     found = re.search(r"^ACL SETUSER monitor (.+?)^```", _DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert found is not None
-    return [word.replace("cw:*", f"{namespace}:*").replace("PASSWORD", PASSWORD) for word in found[1].replace("\\\n", " ").split()]
+    return [word.replace("~cw", f"~{namespace}", 1).replace("PASSWORD", PASSWORD) for word in found[1].replace("\\\n", " ").split()]
 
 
 def documented_rules_of_a_cluster() -> list[str]:
