@@ -67,7 +67,7 @@ COMMANDS = (
     Entry(
         "rebuild",
         "streams.rebuild.command:rebuild_tables",
-        "Build the KPI tables anew from the log, beside those in use, and switch over; nothing has to be stopped.",
+        "Build the KPI tables anew from the log, beside those in use, and switch over.",
     ),
     Entry("replay", "streams.replay.command:replay", "Play recorded data as events: your own history, or a sample."),
     Entry(

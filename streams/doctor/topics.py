@@ -49,13 +49,12 @@ def _retention(settings: Settings, look: KafkaLook) -> Iterator[Finding]:
             kept[settings.topic(topic)] = float("inf") if int(value) < 0 else int(value) / 1000
     if not kept:
         return
-    erased = settings.privacy.erased_keep_days * 86_400
+    erased = settings.erased_keep_hours * 3_600
     if too_long := [name for name, seconds in kept.items() if seconds > erased]:
         yield warning(
             "retention",
-            f"{names(too_long)} keep events for longer than privacy.erased_keep_days ({settings.privacy.erased_keep_days}): a "
-            "rebuild could "
-            "bring erased users back",
+            f"{names(too_long)} keep events for longer than erased users are remembered ({erased // 86_400} days): a rebuild could bring "
+            "erased users back",
             "raise privacy.erased_keep_days, or shorten retention.ms of the topics",
         )
     shortest = min(kept.values())
