@@ -43,6 +43,9 @@ COMMANDS = (
         "Run a streams worker: it reads the topics' partitions that Kafka gives it and keeps their KPI tables in Redis.",
     ),
     Entry("alerts", "alerts.app.command:alerts", "Judge the tables, keep the incidents and deliver them."),
+    Entry(
+        "doctor", "alerts.doctor.command:doctor", "Say what is wrong with broker, topics, Redis, tables, lag and alerts, and what to do."
+    ),
     Entry("kpis", "streams.api.cli:kpis", "Show the KPIs of campaigns, channels, ... over a window."),
     Entry("campaigns apply", "streams.campaigns:campaigns_apply", "Publish campaigns to the registry: names, owners, budgets, targets."),
     Entry("quarantine list", "streams.quarantine.commands:quarantine_list", "List refused records, newest last"),
@@ -64,7 +67,7 @@ COMMANDS = (
     Entry(
         "rebuild",
         "streams.rebuild.command:rebuild_tables",
-        "Build the KPI tables anew from the log, beside those in use, and switch over; nothing has to be stopped.",
+        "Build the KPI tables anew from the log, beside those in use, and switch over.",
     ),
     Entry("replay", "streams.replay.command:replay", "Play recorded data as events: your own history, or a sample."),
     Entry(

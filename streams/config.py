@@ -213,6 +213,8 @@ class Pane(_Section):
 
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
+#: Hours by which a broker may keep a record longer than it is told to: it deletes whole segments, which by default are a week long.
+_DELETED_LATE = 8 * 24
 
 
 class Streams(_Section):
@@ -325,8 +327,8 @@ class Privacy(_Section):
 
     user_key: SecretStr = SecretStr("campaignwatch-development-key")
     """Key of the MAC (keyed BLAKE2b) that user ids are turned into before anything is stored. Set your own."""
-    erased_keep_days: Annotated[int, Field(ge=1)] = 30
-    """Days that erased users stay on the list that keeps old events from bringing them back; at least as long as the topics keep events."""
+    erased_keep_days: Annotated[int, Field(ge=1)] | None = None
+    """Days for which old events do not bring erased users back into the tables. Default: `kafka.retention_hours` and 8 days."""
 
 
 class Slack(_Section):
@@ -385,6 +387,10 @@ class Http(_Section):
     """Whether the pages may be served beyond this machine without token and password."""
     max_requests: Annotated[int, Field(ge=1)] = 64
     """Requests that a process answers at a time; it refuses further ones with 503. Health and metrics are always answered."""
+    max_connections: Annotated[int, Field(ge=1)] = 500
+    """Connections that a process keeps open at a time; further ones are closed at once."""
+    idle_timeout: Seconds = 75.0
+    """Seconds within which the next request must have come in full, else the connection is closed."""
 
     @field_validator("token")
     @classmethod
@@ -438,8 +444,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _erased_outlive_the_log(self) -> Settings:
-        if self.privacy.erased_keep_days * 24 < self.kafka.retention_hours:
-            raise ValueError("privacy.erased_keep_days: shorter than kafka.retention_hours, so the log could bring erased users back")
+        if self.erased_keep_hours < self.kafka.retention_hours:
+            raise ValueError(
+                f"privacy.erased_keep_days: {self.privacy.erased_keep_days} days are shorter than kafka.retention_hours, "
+                f"{self.kafka.retention_hours} h, so the log could bring erased users back; leave it out and it follows that setting"
+            )
         return self
 
     @model_validator(mode="after")
@@ -456,6 +465,12 @@ class Settings(BaseSettings):
     def all_cubes(self) -> dict[str, tuple[str, ...]]:
         """The standard cubes and the operator's own: name -> dimensions."""
         return {**DEFAULT_CUBES, **self.cubes}
+
+    @property
+    def erased_keep_hours(self) -> int:
+        """How long an erased user stays on the list of erased ones."""
+        days = self.privacy.erased_keep_days
+        return self.kafka.retention_hours + _DELETED_LATE if days is None else days * 24
 
     def topic(self, topic: Topic) -> str:
         """Full name of a topic, `marketing.clicks`."""

@@ -6,7 +6,7 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streams.config import ConfigError, Kafka
+from streams.config import ConfigError, Kafka, Settings
 
 if TYPE_CHECKING:
     from faust.auth import Credentials
@@ -18,6 +18,11 @@ def connection(kafka: Kafka) -> dict[str, Any]:
     They hold the password: never show them. Raises ConfigError when a certificate's file cannot be used.
     """
     return {"bootstrap_servers": kafka.bootstrap_servers, **security(kafka)}
+
+
+def consumer_group(settings: Settings) -> str:
+    """The group that all workers of an installation are in."""
+    return f"{settings.kafka.topic_prefix}-streams"
 
 
 def security(kafka: Kafka) -> dict[str, Any]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-
-from redis.asyncio import Redis
 
 from alerts.app.feed import Registry, feeds_for
 from alerts.app.metrics import AlertsMetrics
+from alerts.detect.breaks import DIMENSIONS, judge_breaks, noted_in
 from alerts.detect.conversions import ConversionsJudge
 from alerts.detect.history import FINE, History
 from alerts.detect.judge import Judge, Judgement
@@ -18,16 +17,17 @@ from alerts.detect.traffic import TrafficJudge
 from alerts.incidents.incident import Incident, Subject
 from alerts.incidents.life import Moment, Step, advance, newest_of
 from alerts.incidents.masks import masks_of
-from alerts.incidents.store import IncidentStore
+from alerts.incidents.store import FellBack, IncidentStore
 from alerts.pacing.burn import BudgetBurnJudge
 from alerts.pacing.exhaustion import BudgetExhaustedJudge
-from alerts.rules.model import JudgeName, Rule
+from alerts.rules.model import PIPELINE, JudgeName, Rule
 from streams.config import Settings
 from streams.tables.reader import TableReader
+from streams.tables.windows import PartitionLedger
 
 logger = logging.getLogger(__name__)
 
-#: Every judge by the name that rules use.
+#: Every judge of tables by the name that rules use.
 JUDGES: dict[JudgeName, Judge] = {
     JudgeName.TRAFFIC: TrafficJudge(),
     JudgeName.CONVERSIONS: ConversionsJudge(),
@@ -43,15 +43,16 @@ class Evaluator:
     """One term of a leader: holds what is known and evaluates it tick by tick."""
 
     def __init__(
-        self, settings: Settings, rules: Sequence[Rule], tables: TableReader, redis: Redis, metrics: AlertsMetrics, token: str
+        self, settings: Settings, rules: Sequence[Rule], tables: TableReader, store: IncidentStore, metrics: AlertsMetrics, token: str
     ) -> None:
         self._settings = settings
-        self._rules = rules
+        self._rules = [rule for rule in rules if rule.judge is not JudgeName.PIPELINE]
+        self._pipeline_rules = [rule for rule in rules if rule.judge is JudgeName.PIPELINE]
         self._by_name = {rule.name: rule for rule in rules}
         self._tables = tables
         self._metrics = metrics
         self._token = token
-        self._store = IncidentStore(redis, settings)
+        self._store = store
         self._registry = Registry(tables, settings)
         self._feeds = feeds_for(tables, settings, rules)
         self._known: dict[Subject, Incident] | None = None
@@ -62,17 +63,26 @@ class Evaluator:
     async def tick(self, at: datetime) -> str:
         """Evaluate everything at the watermark; `at` is the present time. Returns the outcome (metrics.OUTCOMES).
 
-        Raises LeaseLost when another replica leads, redis errors when Redis is away; the next tick starts from what is stored then.
+        Raises LeaseLost when another replica leads, FellBack when Redis fell back twice meanwhile, redis errors when it is away; the next
+        tick starts from what is stored then.
         """
         try:
-            return await self._tick(at)
+            try:
+                return await self._tick(at)
+            except FellBack:
+                self._known = None
+                return await self._tick(at)
         except BaseException:
             # Whether the write arrived is not known: Redis is.
             self._known = None
             raise
 
     async def _tick(self, at: datetime) -> str:
+        await self._refresh()
         watermark = await self._tables.watermark()
+        ledger = await self._tables.ledger()
+        offsets = {f"{p.topic}:{p.partition}": p.applied_offset for p in ledger}
+        await self._judge_pipeline(ledger, offsets, at)
         if watermark is None:
             return "no_data"
         now = watermark // FINE * FINE
@@ -82,8 +92,6 @@ class Evaluator:
             return "behind"
         if self._judged is not None and now == self._judged:
             return "nothing_new"
-        known = await self._incidents()
-        offsets = {f"{p.topic}:{p.partition}": p.applied_offset for p in await self._tables.ledger()}
         await self._registry.refresh(at)
         judged: list[tuple[Rule, Judgement]] = []
         histories = {
@@ -93,19 +101,45 @@ class Evaluator:
         # In a thread: the lease must be renewed and pages answered while thousands of rows are judged.
         judged = await asyncio.to_thread(_judge, self._rules, histories)
         moment = Moment(at, now, offsets, self._settings.all_cubes, self._registry.campaigns)
-        step = advance(known, judged, moment)
+        step = advance(self._incidents(pipeline=False), judged, moment)
         await self._write(step, at)
         self._judged = now
         for rule, judgement in judged:
             self._metrics.rows.labels(rule.name).set(judgement.judged)
         return "judged"
 
-    async def _incidents(self) -> dict[Subject, Incident]:
-        if self._known is None:
-            stored = await self._store.load()
-            self._all = {i.newest.incident_id: i for i in stored}
-            self._known = newest_of(stored)
-        return self._known
+    async def _judge_pipeline(self, ledger: Sequence[PartitionLedger], offsets: Mapping[str, int], at: datetime) -> None:
+        """On the clock, whatever the watermark says: breaks come when tables are behind."""
+        now = int(at.timestamp() * 1000)
+        noted = noted_in(ledger)
+        judged = [(rule, judge_breaks(rule, noted, now)) for rule in self._pipeline_rules]
+        moment = Moment(at, now, offsets, {PIPELINE: DIMENSIONS}, {})
+        step = advance(self._incidents(pipeline=True), judged, moment)
+        if step.incidents:
+            await self._write(step, at)
+        for rule, judgement in judged:
+            self._metrics.rows.labels(rule.name).set(judgement.judged)
+
+    def _incidents(self, *, pipeline: bool) -> dict[Subject, Incident]:
+        """The newest incident of each subject of the rules about the pipeline, or of all others and of rules that are gone."""
+        names = {rule.name for rule in self._pipeline_rules}
+        return {subject: incident for subject, incident in (self._known or {}).items() if (incident.rule in names) is pipeline}
+
+    async def _refresh(self) -> None:
+        """Load the incidents at the start, after doubt, and when Redis holds other ones than were written."""
+        if self._known is not None and await self._store.is_current():
+            return
+        stored = await self._store.load()
+        if self._store.fell_back:
+            self._metrics.fell_back.inc()
+            logger.warning(
+                "Redis fell back: it holds older incidents than were written (emptied, restored, or failed over to a late replica);"
+                " loaded %d and judging again from there; something may be told a second time",
+                len(stored),
+            )
+        self._all = {i.newest.incident_id: i for i in stored}
+        self._known = newest_of(stored)
+        self._judged = None
 
     async def _write(self, step: Step, at: datetime) -> None:
         forget: list[str] = []

@@ -174,5 +174,7 @@ def feeds_for(tables: TableReader, settings: Settings, rules: Sequence[Rule]) ->
     """A feed per cube that some rule judges."""
     by_cube: dict[str, list[Rule]] = {}
     for rule in rules:
+        if rule.judge is JudgeName.PIPELINE:
+            continue
         by_cube.setdefault(rule.cube, []).append(rule)
     return {cube: CubeFeed(tables, settings, cube, own) for cube, own in by_cube.items()}

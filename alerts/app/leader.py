@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from alerts.app.evaluator import Evaluator
 from alerts.app.lease import Lease
 from alerts.app.metrics import AlertsMetrics
-from alerts.incidents.store import LeaseLost
+from alerts.incidents.store import FellBack, IncidentStore, LeaseLost
 from alerts.rules.model import Rule
 from streams.config import Settings
 from streams.tables.reader import TableReader
@@ -54,10 +54,11 @@ class Leader:
         self._settings = settings
         self._rules = rules
         self._tables = tables
-        self._redis = redis
         self._metrics = metrics
         self._clock = clock
         self._lease = Lease(redis, settings, name)
+        # Outlives a term, so that the next one finds out when Redis lost what this one wrote.
+        self._store = IncidentStore(redis, settings)
         # A pane that ends on the tick is complete when the watermark, which stays behind by the lateness, has passed it.
         self._offset = (settings.streams.lateness + _WRITTEN) % settings.alerts.tick
         #: Whether this replica leads.
@@ -105,7 +106,7 @@ class Leader:
 
     async def _evaluate(self, token: str) -> None:
         """Tick until the lease turns out to be lost."""
-        evaluator = Evaluator(self._settings, self._rules, self._tables, self._redis, self._metrics, token)
+        evaluator = Evaluator(self._settings, self._rules, self._tables, self._store, self._metrics, token)
         due = self._clock().timestamp()
         while True:
             begun = monotonic()
@@ -115,6 +116,9 @@ class Leader:
                 self.seen_redis = self._clock()
             except LeaseLost:
                 return
+            except FellBack:
+                outcome = "failed"
+                logger.warning("this tick failed, Redis fell back more than once")
             except (RedisError, OSError) as error:
                 outcome = "failed"
                 logger.warning("this tick failed, Redis does not answer (%s)", error)

@@ -16,6 +16,16 @@ _SCRIPT = resources.files("alerts.app").joinpath("lease.lua").read_text(encoding
 _RENEWALS = 3
 
 
+def lease_key(namespace: str) -> str:
+    """Holds the leader's token: the number of its term, a colon, its name."""
+    return alerts_key(namespace, "lease")
+
+
+def fence_key(namespace: str) -> str:
+    """Counts the terms, so that no two have the same token."""
+    return alerts_key(namespace, "fence")
+
+
 class Lease:
     """The lease of one installation, as one replica sees it. Raises redis errors when Redis is away."""
 
@@ -23,7 +33,7 @@ class Lease:
         namespace = settings.redis.namespace
         self._name = name
         self._seconds = settings.alerts.lease
-        self._keys = [alerts_key(namespace, "lease"), alerts_key(namespace, "fence")]
+        self._keys = [lease_key(namespace), fence_key(namespace)]
         self._script = redis.register_script(_SCRIPT)
 
     async def acquire(self) -> str | None:

@@ -34,6 +34,11 @@ class AlertsMetrics:
         )
         self.open = Gauge("campaignwatch_alerts_incidents_open", "Open incidents (leader only)", ["rule", "severity"], registry=own)
         self.changes = Counter("campaignwatch_alerts_changes", "Changes of incidents written", ["rule", "change"], registry=own)
+        self.fell_back = Counter(
+            "campaignwatch_alerts_fell_back",
+            "Times that Redis was found to hold older incidents than were written, so that they were loaded and judged again",
+            registry=own,
+        )
         self.outbox = Gauge("campaignwatch_alerts_outbox_length", "Changes in the outbox, delivered or not", registry=own)
         for outcome in OUTCOMES:
             self.ticks.labels(outcome)

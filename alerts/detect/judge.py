@@ -21,6 +21,7 @@ class Direction(StrEnum):
     DROP = "drop"
     BURN = "burn"
     EXHAUSTED = "exhausted"
+    BREAK = "break"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Verdict:
     end: int
     explanation: str
     money_at_stake: Decimal | None = None
+    #: Whether it goes on by itself, so that people are reminded; False for what happened, which is told again when it happened again.
+    lasting: bool = True
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from collections import Counter
 from alerts.detect.judge import Direction, Judgement, Verdict
 from alerts.incidents.change import Expected, Severity
 from alerts.incidents.inhibition import EVERYTHING
-from alerts.rules.model import Rule
+from alerts.rules.model import PIPELINE, Rule
 
 #: Rows that a message names.
 NAMED = 5
@@ -20,7 +20,7 @@ def group_of(rule: Rule, judgement: Judgement, already_open: bool) -> Verdict | 
     `observed` is the number of rows, its expected none.
     """
     ways = Counter(verdict.direction for verdict in judgement.verdicts)
-    if not ways or rule.cube == "total":
+    if not ways or rule.cube in ("total", PIPELINE):
         return None
     direction, number = ways.most_common(1)[0]
     ease = 0.5 if already_open else 1.0
@@ -54,4 +54,5 @@ def _word(direction: Direction) -> str:
         Direction.DROP: "drop",
         Direction.BURN: "spending too fast",
         Direction.EXHAUSTED: "budget spent",
+        Direction.BREAK: "break",
     }[direction]

@@ -16,7 +16,7 @@ from alerts.incidents.change import Change, ChangeKind, Severity, WindowOf
 from alerts.incidents.grouping import group_of
 from alerts.incidents.incident import Incident, Subject, incident_id
 from alerts.incidents.inhibition import EVERYTHING, Inhibition
-from alerts.rules.model import Rule
+from alerts.rules.model import JudgeName, Rule
 from streams.tables.windows import Registered
 
 #: An observation that is this many times as far from expected as what was told last is told at once...
@@ -119,6 +119,9 @@ class _Life:
             lasted = in_words(self.moment.now - incident.since_ms)
             self._end(incident, f"This level has lasted {lasted} and is taken as normal from here on.", adopted=True)
             return
+        if not verdict.lasting and verdict.end <= _ms(incident.newest.window.to):
+            self._keep(incident, seen_ms=self.moment.now, calm_ms=None)
+            return
         worse = verdict.severity is Severity.CRITICAL and incident.newest.severity is not Severity.CRITICAL
         since_told = self.moment.at - incident.told_at
         much_worse = since_told >= LEAST_BETWEEN and _factor(verdict) >= MUCH_WORSE * incident.told_factor
@@ -175,8 +178,7 @@ class _Life:
             return
         begun = now if incident.calm_ms is None else incident.calm_ms
         if now - begun >= rule.hold * 1000:
-            lasted = in_words(max(0, incident.seen_ms - incident.since_ms))
-            self._end(incident, f"Back to normal after {lasted}.", adopted=False)
+            self._end(incident, _over(rule, incident), adopted=False)
         elif incident.calm_ms is None:
             self._keep(incident, calm_ms=begun)
 
@@ -237,6 +239,16 @@ def _factor(verdict: Verdict) -> float:
     """How far from expected, as a number of at least 1 in either direction; one more in both keeps zeros apart from infinity."""
     observed, expected = verdict.observed + 1.0, verdict.expected.mid + 1.0
     return max(observed / expected, expected / observed)
+
+
+def _over(rule: Rule, incident: Incident) -> str:
+    if rule.judge is JudgeName.PIPELINE:
+        return f"It did not happen again within {in_words(rule.quiet * 1000)}."
+    return f"Back to normal after {in_words(max(0, incident.seen_ms - incident.since_ms))}."
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
 
 
 def _moment(ms: int) -> datetime:

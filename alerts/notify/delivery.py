@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from alerts.notify.backlog import Backlog
 from alerts.notify.kafka import KafkaSink
 from alerts.notify.metrics import DeliveryMetrics
-from alerts.notify.outbox import Entry, Lease, Outbox
+from alerts.notify.outbox import Entry, Lease, Outbox, OutboxFellBack
 from alerts.notify.sink import Rejected, Retry, Sink, SinkFactory
 from alerts.notify.slack import slack_sink
 from streams.config import Settings
@@ -120,6 +120,7 @@ class Courier:
         self._metrics.delivers.labels(name).set(0)
         self._metrics.delivered.labels(name)
         self._metrics.folded.labels(name)
+        self._metrics.fell_back.labels(name)
 
     async def run(self) -> None:
         """Take turns at the sink until asked to stop."""
@@ -168,17 +169,18 @@ class Courier:
 
     async def _deliver_all(self, sink: Sink) -> None:
         read_to: str | None = None
+        was_read = False
         backlog = Backlog(self._fold_above if sink.folds else None)
         while not self._stop.is_set():
             try:
                 if read_to is None:
                     start = await self._outbox.cursor(self._name)
                     # Written down at once: a sink that is new, and down, must not begin later and later.
-                    if not await self._lease.advance(start):
+                    if not await self._lease.advance(start, was_read=False):
                         return
-                    read_to = start
-                if len(backlog) < _PAGE and (entries := await self._outbox.read(read_to, _PAGE - len(backlog))):
-                    read_to = entries[-1].id
+                    read_to, was_read = start, False
+                if len(backlog) < _PAGE and (entries := await self._outbox.read(read_to, _PAGE - len(backlog), was_read=was_read)):
+                    read_to, was_read = entries[-1].id, True
                     self._metrics.folded.labels(self._name).inc(backlog.extend(entries))
                 self._observe(backlog)
                 await self._tidy()
@@ -191,6 +193,13 @@ class Courier:
                         return
                     backlog.done()
                     self._failures = 0
+            except OutboxFellBack:
+                _log.warning(
+                    "%s: Redis fell back: the outbox lost what was read of it; reading on from the cursor that it kept", self._name
+                )
+                self._metrics.fell_back.labels(self._name).inc()
+                read_to, backlog = None, Backlog(self._fold_above if sink.folds else None)
+                self._failures, self._not_before = 0, float("-inf")
             except (RedisError, OSError) as error:
                 await self._trouble("Redis", error)
 

@@ -27,6 +27,12 @@ class DeliveryMetrics:
             ["sink"],
             registry=registry,
         )
+        self.fell_back = Counter(
+            "campaignwatch_notify_outbox_fell_back",
+            "Times that Redis came back with an older outbox, which was read on from its own cursor, by sink",
+            ["sink"],
+            registry=registry,
+        )
         self.overflow = Gauge(
             "campaignwatch_notify_outbox_overflow",
             "1 while the full outbox drops changes that the sink still needs",

@@ -1,4 +1,8 @@
-"""The outbox in Redis: reading it behind a cursor per sink, and the lease that lets one replica at a time move that cursor."""
+"""The outbox in Redis: reading it behind a cursor per sink, and the lease that lets one replica at a time move that cursor.
+
+A Redis that comes back older has an outbox that ends, or goes on differently, before the entries that somebody read of it. Whoever reads on
+from such an entry, or would put the cursor on it, is told: what was lost is not there to be passed, and what replaces it must be read.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +40,34 @@ _RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 1
 """
-# Only the holder of the lease moves the cursor: a replica that was thought dead cannot turn it back.
-_ADVANCE = """
+# Whether an entry that was in the stream is not there any more although it was not trimmed, which takes the oldest first.
+_LOST = """
+local function lost(stream, id)
+  if #redis.call('XRANGE', stream, id, id) > 0 then return false end
+  if redis.call('EXISTS', stream) == 0 or #redis.call('XRANGE', stream, '-', '(' .. id, 'COUNT', 1) > 0 then return true end
+  if #redis.call('XRANGE', stream, '(' .. id, '+', 'COUNT', 1) > 0 then return false end
+  local info = redis.call('XINFO', 'STREAM', stream)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+      local last_ms, last_n = string.match(info[i + 1], '(%d+)-(%d+)')
+      local ms, n = string.match(id, '(%d+)-(%d+)')
+      last_ms, last_n, ms, n = tonumber(last_ms), tonumber(last_n), tonumber(ms), tonumber(n)
+      return last_ms < ms or (last_ms == ms and last_n < n)
+    end
+  end
+  return true
+end
+"""
+# Only the holder of the lease moves the cursor: a replica that was thought dead cannot turn it back. And only to an entry that is there.
+_ADVANCE = f"""{_LOST}
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[3] ~= '' and lost(KEYS[3], ARGV[2]) then return -1 end
 redis.call('SET', KEYS[2], ARGV[2])
 return 1
+"""
+_READ = f"""{_LOST}
+if ARGV[3] ~= '' and lost(KEYS[1], ARGV[1]) then return false end
+return redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
 """
 _TIME = "return redis.call('TIME')"
 
@@ -58,6 +85,10 @@ def cursor_key(namespace: str, sink: str) -> str:
 def lease_key(namespace: str, sink: str) -> str:
     """Holds the token of the replica that delivers to `sink`."""
     return alerts_key(namespace, f"delivers:{sink}")
+
+
+class OutboxFellBack(Exception):
+    """Redis came back older: the entry that was read is not in the outbox any more. Begin again at the cursor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +120,15 @@ class Outbox:
             return stored
         return f"{max(0, await self._now() - FIRST_LOOK_BACK_MS)}-0"
 
-    async def read(self, after: str, count: int) -> list[Entry]:
-        """Up to `count` entries behind the id `after`, oldest first."""
-        found = cast("Sequence[tuple[Any, dict[Any, Any]]]", await self._redis.xrange(self._key, min=f"({after}", count=count))
-        return [_entry(entry_id, fields) for entry_id, fields in found]
+    async def read(self, after: str, count: int, *, was_read: bool = False) -> list[Entry]:
+        """Up to `count` entries behind the id `after`, oldest first.
+
+        `was_read`: `after` is an entry that was read before, and OutboxFellBack is raised when the outbox has lost it.
+        """
+        found = await _eval(self._redis, _READ, [self._key], [after, str(count), "yes" if was_read else ""])
+        if found is None:
+            raise OutboxFellBack
+        return [_entry(entry_id, dict(zip(flat[::2], flat[1::2], strict=True))) for entry_id, flat in found]
 
     async def trim(self, sinks: Sequence[str]) -> None:
         """Remove what all `sinks` are done with and is older than KEEP_DELIVERED_MS."""
@@ -123,6 +159,7 @@ class Lease:
         self._redis = redis
         self._key = lease_key(namespace, sink)
         self._cursor = cursor_key(namespace, sink)
+        self._outbox = outbox_key(namespace)
         self._token = uuid.uuid4().hex
         self._ttl = ttl
         self._held_until = 0.0
@@ -144,9 +181,16 @@ class Lease:
                 if loop.time() >= self._held_until - self._ttl / 3:
                     return
 
-    async def advance(self, entry_id: str) -> bool:
-        """Move the sink's cursor. False, and nothing moved, when the lease is another's by now."""
-        return bool(await _eval(self._redis, _ADVANCE, [self._key, self._cursor], [self._token, entry_id]))
+    async def advance(self, entry_id: str, *, was_read: bool = True) -> bool:
+        """Move the sink's cursor. False, and nothing moved, when the lease is another's by now.
+
+        `was_read`: it is moved to an entry that was read, and OutboxFellBack is raised when the outbox has lost it; else to any id.
+        """
+        keys = [self._key, self._cursor, self._outbox]
+        moved = int(await _eval(self._redis, _ADVANCE, keys, [self._token, entry_id, "yes" if was_read else ""]))
+        if moved < 0:
+            raise OutboxFellBack
+        return bool(moved)
 
     async def release(self) -> None:
         """Let another replica take over at once."""

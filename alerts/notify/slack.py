@@ -94,7 +94,7 @@ class SlackBot:
     async def deliver(self, change: Change) -> None:
         """Show the change in the incident's message, new or updated, and reply in its thread where that is due."""
         told = await self._memory.recall(change.incident_id)
-        if told.seq < change.seq:
+        if not told.covers(change):
             told = await self._show(change, told)
             await self._memory.remember(change.incident_id, told)
         if told.seq == change.seq and told.reply:
@@ -124,7 +124,7 @@ class SlackBot:
             answer_due = ""  # A new message says it all.
         loud = change.change is ChangeKind.REOPENED or (change.severity is Severity.CRITICAL and change.change is not ChangeKind.RESOLVED)
         broadcast = "yes" if answer_due and loud else ""
-        return Told(change.seq, change.severity.value, channel, ts, note, answer_due, broadcast)
+        return Told(change.seq, change.severity.value, channel, ts, note, answer_due, broadcast, change.at.isoformat())
 
     async def _reply(self, change: Change, told: Told) -> None:
         await self._posts.turn()
@@ -172,7 +172,7 @@ class SlackWebhook:
     async def deliver(self, change: Change) -> None:
         """Post the change if it is one that deserves a message."""
         told = await self._memory.recall(change.incident_id)
-        if told.seq >= change.seq:
+        if told.covers(change):
             return
         note = note_of(change, told.note)
         before = told.severity_before
@@ -181,7 +181,8 @@ class SlackWebhook:
             await self._post(message(change, self._look, note=note), change)
         # A message that a bot posted earlier is left as it is, but not forgotten: the token may come back.
         await self._memory.remember(
-            change.incident_id, replace(told, seq=change.seq, severity=change.severity.value, note=note, reply="", broadcast="")
+            change.incident_id,
+            replace(told, seq=change.seq, at=change.at.isoformat(), severity=change.severity.value, note=note, reply="", broadcast=""),
         )
 
     async def close(self) -> None:

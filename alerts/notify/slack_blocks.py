@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from alerts.incidents.change import Change, ChangeKind, Severity
 from alerts.notify.slack_text import Shown, clipped, clock_time, duration, escaped, label, money, number, shown_as, utc, width
+from alerts.rules.model import PIPELINE
 
 Block = dict[str, Any]
 
@@ -70,10 +71,15 @@ def reply(change: Change, look: Look, severity_before: Severity | None) -> str |
     It names what it is about, since a notification on a telephone shows it without the message above.
     """
     where = clipped(_where(change), _NAME_LIMIT)
+    if change.cube == PIPELINE:
+        where = f"{where}: {_what(change)[:1].lower()}{_what(change)[1:]}"
+    if change.change is ChangeKind.RESOLVED and change.cube == PIPELINE:
+        return f"{where}: resolved after {_lasted(change)}. It did not happen again."
     if change.change is ChangeKind.RESOLVED:
         return f"{where}: resolved after {_lasted(change)}. Last seen: {_observed(change, look)} (expected {_expected(change, look)})."
     if change.change is ChangeKind.REOPENED:
-        return f"{where}: reopened, {change.severity.value}: {_observed(change, look)} (expected {_expected(change, look)})."
+        expected = "" if change.cube == PIPELINE else f" (expected {_expected(change, look)})"
+        return f"{where}: reopened, {change.severity.value}: {_observed(change, look)}{expected}."
     if severity_before is not None and severity_before is not change.severity:
         return f"{where}: severity is now {change.severity.value} (was {severity_before.value}): {_observed(change, look)}."
     return None
@@ -111,7 +117,8 @@ def _what(change: Change) -> str:
     # Names of measures come from the producers' kinds too, so they are clipped like everything else.
     name = clipped(label(change.measure, change.kpi), 60)
     name = name[:1].upper() + name[1:]
-    if change.change is ChangeKind.RESOLVED:
+    # A break is named by what happened; nothing of it is expected.
+    if change.change is ChangeKind.RESOLVED or change.cube == PIPELINE:
         return name
     if change.observed > change.expected.high:
         return f"{name} above expected"
@@ -122,6 +129,8 @@ def _what(change: Change) -> str:
 
 def _where(change: Change) -> str:
     """Which campaign, channel, ... in words, not yet escaped."""
+    if change.cube == PIPELINE:
+        return change.key.get("topic") or "the pipeline"
     campaign = change.key.get("campaign_id")
     parts = []
     if campaign is not None:
@@ -141,10 +150,12 @@ def _facts(change: Change, look: Look, note: str) -> list[tuple[str, str]]:
     facts = [
         ("Severity", f"{mark} {'Resolved' if resolved else change.severity.value.capitalize()}"),
         ("Campaign" if "campaign_id" in change.key else "Where", clipped(_where(change), _NAME_LIMIT)),
-        ("Observed", _observed(change, look)),
-        ("Expected", _expected(change, look)),
-        ("Since", clock_time(change.opened_at)),
     ]
+    if change.cube != PIPELINE:
+        facts += [("Observed", _observed(change, look)), ("Expected", _expected(change, look))]
+    elif change.observed:
+        facts.append(("How many", _observed(change, look)))
+    facts.append(("Since", clock_time(change.opened_at)))
     if resolved:
         facts.append(("Lasted", _lasted(change)))
     if change.money_at_stake is not None:
@@ -182,7 +193,8 @@ def dashboard_link(change: Change, look: Look) -> str | None:
     path = url.path if "/d/" in url.path else f"{url.path.rstrip('/')}/d/{_OVERVIEW}"
     shown_from = min(change.opened_at, change.window.start) - _BEFORE
     asked: dict[str, int | str] = {"from": _ms(shown_from), "to": _ms(change.window.to + _AFTER)}
-    asked.update({f"var-{dimension}": value for dimension, value in change.key.items() if value is not None})
+    if change.cube != PIPELINE:
+        asked.update({f"var-{dimension}": value for dimension, value in change.key.items() if value is not None})
     query = "&".join(part for part in (url.query, urlencode(asked)) if part)
     link = urlunsplit(url._replace(path=path, query=query))
     link = escaped(link.replace("|", "%7C").replace(" ", "%20").replace("<", "%3C").replace(">", "%3E"))
@@ -220,6 +232,9 @@ def _text(change: Change, look: Look) -> str:
     if change.change is ChangeKind.RESOLVED:
         return f"Resolved: {what} for {where}, after {_lasted(change)}."
     stake = "" if change.money_at_stake is None else f" At stake: {money(change.money_at_stake, look.currency)}."
+    if change.cube == PIPELINE:
+        count = f" {_observed(change, look)}," if change.observed else ""
+        return f"{_status(change)}: {what} in {where}:{count} since {utc(change.opened_at)}."
     seen = f"{_observed(change, look)} observed, {_expected(change, look)} expected, since {utc(change.opened_at)}."
     return f"{_status(change)}: {what} for {where}: {seen}{stake}"
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from alerts.incidents.change import Severity
+from alerts.incidents.change import Change, Severity
 from streams.tables.keys import alerts_key
 
 #: Longer than any incident should stay open; every change starts it anew. A later change gets a message of its own.
@@ -33,6 +34,18 @@ class Told:
     """A thread reply that belongs to `seq` and was not posted yet."""
     broadcast: str = ""
     """Set when that reply is to be shown in the channel too."""
+
+    at: str = ""
+    """When that change was made, in ISO form."""
+
+    def covers(self, change: Change) -> bool:
+        """Whether the message shows `change` or a later one.
+
+        After Redis fell back, an incident goes on from an older change: with a seq that was told before, but made later.
+        """
+        if self.seq < change.seq:
+            return False
+        return not self.at or change.at <= datetime.fromisoformat(self.at)
 
     @property
     def severity_before(self) -> Severity | None:

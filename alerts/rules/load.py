@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from alerts.rules.model import JudgeName, Rule
+from alerts.rules.model import PIPELINE, JudgeName, Rule
 from streams.config import ENV_PREFIX, ConfigError, Settings
 from streams.kpis.measures import MEASURES, Unit, is_exact, unit_of
 
@@ -71,7 +71,7 @@ def _checked(content: dict[str, Any], place: str, settings: Settings) -> Rule:
         if problem["type"] == "extra_forbidden":
             reason = f"unknown key; a rule has {', '.join(Rule.model_fields)}"
         raise ConfigError(f"{place}{'.' if key else ': '}{key}{': ' if key else ''}{reason}") from error
-    if rule.cube not in settings.all_cubes:
+    if rule.cube not in (*settings.all_cubes, PIPELINE):
         raise ConfigError(f"{place}.cube: there is no cube {rule.cube!r}; there are {', '.join(settings.all_cubes)}")
     for measure in rule.measures:
         if not is_exact(measure):

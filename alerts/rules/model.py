@@ -11,6 +11,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alerts.incidents.change import Severity
+from streams.ingest.continuity import Break
+
+#: Stands for a cube in rules and incidents about the pipeline itself: its rows are topics and kinds of breaks.
+PIPELINE = "pipeline"
 
 
 class JudgeName(StrEnum):
@@ -24,6 +28,8 @@ class JudgeName(StrEnum):
     """Spend against the plan's share for the window."""
     BUDGET_EXHAUSTED = "budget_exhausted"
     """Spend of the day or month against the whole budget."""
+    PIPELINE = "pipeline"
+    """Breaks between log and tables that the workers noted."""
 
 
 class _Part(BaseModel):
@@ -82,6 +88,15 @@ class ExhaustionStep(_Part):
     """Severity from that share on."""
 
 
+class BreakKind(_Part):
+    """A kind of break that is told."""
+
+    kind: Break
+    """Its name, as `campaignwatch doctor` and `campaignwatch_breaks_total` say it."""
+    severity: Severity
+    """Severity of its incidents."""
+
+
 Seconds = Annotated[int, Field(ge=10, le=900, multiple_of=10)]
 
 
@@ -122,6 +137,10 @@ class Rule(_Part):
     """The burn table (budget_burn)."""
     exhaustion: tuple[ExhaustionStep, ...] = ()
     """The steps of spent budget (budget_exhausted)."""
+    breaks: tuple[BreakKind, ...] = ()
+    """The kinds of breaks that are told (pipeline)."""
+    quiet: Annotated[int, Field(ge=60, le=86_400)] = 3_600
+    """Seconds for which a noted break is news, and without another after which its incident ends (pipeline)."""
     min_money: Annotated[Decimal, Field(ge=0)] = Decimal(1)
     """Least overspend in the long window that matters, in the reporting currency."""
     min_clicks: Annotated[float, Field(ge=0)] = 10.0
@@ -150,6 +169,12 @@ class Rule(_Part):
             raise ValueError("burn: a budget_burn rule needs at least one line of windows")
         if self.judge is JudgeName.BUDGET_EXHAUSTED and not self.exhaustion:
             raise ValueError("exhaustion: a budget_exhausted rule needs at least one step")
+        if self.judge is JudgeName.PIPELINE and not self.breaks:
+            raise ValueError("breaks: a pipeline rule needs at least one kind")
+        if len({line.kind for line in self.breaks}) < len(self.breaks):
+            raise ValueError("breaks: name each kind once")
+        if (self.judge is JudgeName.PIPELINE) != (self.cube == PIPELINE):
+            raise ValueError(f"cube: must be {PIPELINE} for the judge {JudgeName.PIPELINE}, and for no other")
         if self.judge in (JudgeName.BUDGET_BURN, JudgeName.BUDGET_EXHAUSTED) and self.cube != "campaign":
             raise ValueError("cube: budgets belong to campaigns, so the cube must be campaign")
         if not self.windows or sorted(set(self.windows)) != list(self.windows):
@@ -165,6 +190,8 @@ class Rule(_Part):
     @property
     def needs(self) -> frozenset[str]:
         """Measures that its judge reads."""
+        if self.judge is JudgeName.PIPELINE:
+            return frozenset()
         if self.judge is JudgeName.TRAFFIC:
             return frozenset({*self.measures, "spend"})
         if self.judge is JudgeName.CONVERSIONS:

@@ -29,6 +29,7 @@ from streams.errors import UserError
 from streams.kpis.formulas import KPIS, KpiUnit, is_measure
 from streams.kpis.measures import APPROXIMATE, Unit, unit_of
 from streams.options import ConfigOption
+from streams.printable import printable, printable_lines
 from streams.redis_client import connect, shown
 from streams.tables.reader import TableReader
 from streams.tables.windows import Registered, TableError
@@ -82,11 +83,16 @@ def kpis(
         return
     page, registry = asyncio.run(_once(query, settings, with_names=table))
     if as_json:
-        sys.stdout.write(encode(page.content()).decode() + "\n")
+        _write(encode(page.content()).decode() + "\n")
     elif as_csv:
-        sys.stdout.write(as_csv_text(page, [*page.dimensions, *shown] if columns else None))
+        _write(as_csv_text(page, [*page.dimensions, *shown] if columns else None))
     else:
         _console().print(render(page, registry, shown, settings.money.reporting_currency))
+
+
+def _write(text: str) -> None:
+    # To programs as it is; a terminal would act on what a producer wrote.
+    sys.stdout.write(printable_lines(text) if sys.stdout.isatty() else text)
 
 
 async def _once(query: KpiQuery, settings: Settings, with_names: bool) -> tuple[KpiPage, dict[str, Registered]]:
@@ -159,7 +165,7 @@ def render(page: KpiPage, registry: Mapping[str, Registered], columns: Sequence[
 
 
 def _dimension(value: str | None) -> str:
-    return "-" if value is None else value
+    return "-" if value is None else printable(value)
 
 
 def formatted(column: str, value: int | float | Decimal | None) -> str:

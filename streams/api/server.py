@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from streams.api.access import Access
 from streams.api.campaigns import campaigns_content
+from streams.api.connections import CONNECTIONS, BoundedRunner
 from streams.api.gate import ACCESS, TRUSTED, as_json, gate, problem, set_headers
 from streams.api.health import Health
 from streams.api.incidents import Incidents
@@ -81,6 +82,7 @@ def build_app(
     counted = HttpMetrics(registry or CollectorRegistry())
     app = web.Application(middlewares=[gate(access, settings.http.max_requests, counted), _problems_as_json])
     app[ACCESS] = access
+    app[CONNECTIONS] = (settings.http, counted)
     app.on_response_prepare.append(set_headers)
     for page in pages(settings):
         if page.path != "/api/incidents" or incidents is not None:
@@ -210,7 +212,7 @@ async def serve(app: web.Application, host: str, port: int) -> Server:
     """
     if ACCESS in app:
         app[ACCESS].check_exposure(host)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_SECONDS, max_line_size=_LONGEST_LINE)
+    runner = BoundedRunner(app, access_log=None, shutdown_timeout=_STOP_SECONDS, max_line_size=_LONGEST_LINE)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

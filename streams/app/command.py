@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from streams.config import INPUT_TOPICS, Privacy, Settings, Topic, load
+from streams.kafka import consumer_group
 from streams.logs import configure
 from streams.options import ConfigOption
 from streams.preflight import check_group, check_kafka, check_redis
@@ -32,7 +33,7 @@ async def _main(settings: Settings) -> None:
     stop_on_signals(stop)
     log.info("streams worker starting")
     # Loading Faust takes a while; the signals are heard before.
-    from streams.app.worker import consumer_group, run
+    from streams.app.worker import run
 
     async def check() -> None:
         await check_redis(settings)

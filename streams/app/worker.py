@@ -18,7 +18,7 @@ from streams.app.owners import AssignedPartitions
 from streams.app.pages import serve_pages
 from streams.app.upkeep import Upkeep
 from streams.config import INPUT_TOPICS, Settings
-from streams.kafka import connection, faust_credentials
+from streams.kafka import connection, consumer_group, faust_credentials
 from streams.metrics.ingest import IngestMetrics
 from streams.metrics.kpis import KpiMetrics
 from streams.redis_client import connect
@@ -43,11 +43,6 @@ class WorkerApp(faust.App):
 
     def _create_directories(self) -> None:
         """No tables on disk, so no directory for them."""
-
-
-def consumer_group(settings: Settings) -> str:
-    """The group that all workers of an installation are in."""
-    return f"{settings.kafka.topic_prefix}-streams"
 
 
 def build_app(settings: Settings) -> WorkerApp:

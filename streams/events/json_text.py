@@ -1,7 +1,8 @@
 """From the bytes of a record to one JSON object whose numbers keep their literal text.
 
 JSON's own grammar is the only limit: a number may have any number of digits, and nesting may be as deep as 64 KiB allow. Neither
-floats nor the interpreter's recursion limit have a say in what is valid, so a record is judged alike on every machine.
+floats nor the interpreter's recursion limit have a say in what is valid, so a record is judged alike on every machine. What lies deeper
+than any field of the contract is read and checked, but not kept, when nesting is deeper than the interpreter may recurse.
 """
 
 from __future__ import annotations
@@ -72,8 +73,18 @@ _WORDS = {"true": True, "false": False, "null": None}
 _CLOSING = {"{": "}", "[": "]"}
 
 
+#: How deep values are kept where nesting is too deep for the interpreter: the contract's own fields lie at most 4 deep.
+_KEPT_DEPTH = 16
+
+
 def _read_deep(text: str) -> Any:
-    """What `json.loads` would give, with a stack of its own: for values nested deeper than the interpreter may recurse."""
+    """What `json.loads` would give, with a stack of its own: for values nested deeper than the interpreter may recurse.
+
+    Arrays and objects at `_KEPT_DEPTH` are empty whatever they hold: tens of thousands of them, one in the other, would make the garbage
+    collector go through all of the process' memory again and again for a single record.
+    """
+    # Of every open array and object its kind; the object itself and the key it waits with only of those that are kept.
+    kinds: list[str] = []
     holders: list[tuple[Any, str | None]] = []
     holder: Any = None
     key: str | None = None
@@ -86,34 +97,45 @@ def _read_deep(text: str) -> Any:
         if match is None:
             break
         lexeme, kind = match.group(), match.lastgroup
-        done = None  # the value that this lexeme completes, wrapped
+        kept = len(kinds) < _KEPT_DEPTH
+        complete, value = False, None
         if expect == "value" and kind != "mark":
-            done = (_WORDS[lexeme] if kind == "word" else Number(lexeme) if kind == "number" else json.loads(lexeme),)
+            complete = True
+            if kept:
+                value = _WORDS[lexeme] if kind == "word" else Number(lexeme) if kind == "number" else json.loads(lexeme)
         elif expect == "value" and lexeme in _CLOSING:
-            holders.append((holder, key))
-            holder, key = ({} if lexeme == "{" else []), None
+            if kept:
+                holders.append((holder, key))
+                holder, key = ({} if lexeme == "{" else []), None
+            kinds.append(lexeme)
             expect, first = ("key" if lexeme == "{" else "value"), True
         elif expect == "key" and kind == "string":
-            key, expect, first = json.loads(lexeme), "colon", False
+            if kept:
+                key = json.loads(lexeme)
+            expect, first = "colon", False
         elif expect == "colon" and lexeme == ":":
             expect = "value"
-        elif expect == "after" and lexeme == "," and holder is not None:
-            expect = "key" if isinstance(holder, dict) else "value"
-        elif holder is not None and (expect == "after" or first) and lexeme == ("}" if isinstance(holder, dict) else "]"):
-            done = (holder,)
-            holder, key = holders.pop()
+        elif expect == "after" and lexeme == "," and kinds:
+            expect = "key" if kinds[-1] == "{" else "value"
+        elif kinds and (expect == "after" or first) and lexeme == _CLOSING[kinds[-1]]:
+            kinds.pop()
+            complete = True
+            if len(kinds) < _KEPT_DEPTH:
+                value = holder
+                holder, key = holders.pop()
         else:
             break
-        if done is not None:
+        if complete:
             expect, first = "after", False
-            if holder is None:
-                result = done[0]
-            elif isinstance(holder, dict):
-                holder[key] = done[0]
-            else:
-                holder.append(done[0])
+            if not kinds:
+                result = value
+            elif len(kinds) < _KEPT_DEPTH:
+                if kinds[-1] == "{":
+                    holder[key] = value
+                else:
+                    holder.append(value)
         at = _blank_end(text, match.end())
-    if at < len(text) or expect != "after" or holder is not None:
+    if at < len(text) or expect != "after" or kinds:
         raise Refusal(Reason.MALFORMED, f"not JSON: it cannot be read on from character {at}")
     return result
 

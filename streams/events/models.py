@@ -250,8 +250,8 @@ MODELS: dict[Topic, type[Event] | type[Campaign]] = {
     Topic.CAMPAIGNS: Campaign,
 }
 
-#: Personal data: never shown in messages, logs or tables.
-PERSONAL_FIELDS = ("user_id", "ip", "user_agent")
+#: Personal data, or what may hold some (an address of a page, a search term): never shown in messages, logs or tables.
+PERSONAL_FIELDS = ("user_id", "ip", "user_agent", "landing_page", "term")
 
 
 def unknown_fields(content: Mapping[str, Any], model: type[Record], holder: str = "") -> Iterator[tuple[str, str, list[str]]]:

@@ -97,16 +97,20 @@ def _campaign_of_key(key: bytes | None) -> str:
     try:
         campaign_id = (key or b"").decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Refusal(Reason.WRONG_KEY, f"key: not UTF-8; {expected}") from error
+        raise Refusal(Reason.WRONG_KEY, f"key: got {_key_text(key)}, not UTF-8; {expected}") from error
     if not 1 <= len(campaign_id) <= 128 or CONTROL_CHARACTER.search(campaign_id):
-        raise Refusal(Reason.WRONG_KEY, f"key: got {described(campaign_id) if key else 'none'}; {expected}")
+        raise Refusal(Reason.WRONG_KEY, f"key: got {_key_text(key)}; {expected}")
     return campaign_id
 
 
 def _check_key(key: bytes | None, campaign_id: str) -> None:
     if key != campaign_id.encode("utf-8"):
-        came = "none" if key is None else described(key.decode("utf-8", "replace"))
-        raise Refusal(Reason.WRONG_KEY, f"key: got {came}, expected the record's campaign_id, {described(campaign_id)}")
+        raise Refusal(Reason.WRONG_KEY, f"key: got {_key_text(key)}, expected the record's campaign_id, {described(campaign_id)}")
+
+
+def _key_text(key: bytes | None) -> str:
+    # Not its words: what a producer keys by, by mistake, may be a person's id. Quarantine keeps the key itself.
+    return "none" if not key else f"one of {len(key)} bytes"
 
 
 def described(value: Any) -> str:

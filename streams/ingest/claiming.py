@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from streams.config import Settings, Topic
 from streams.ingest.continuity import Break, Finding, LogState, examine, noted
 from streams.ingest.dedupe import Seen
 from streams.ingest.flush import PartitionFlusher
+from streams.ingest.written_with import settings_changed, written_with
 from streams.panes.ladder import Ladder
 from streams.tables.meta import FORMAT, OLDEST_READABLE, Meta
 from streams.tables.opentables import Command, OpenTables
-from streams.tables.store import Fenced, PartitionStore, Superseded
+from streams.tables.store import Fenced, PartitionStore
 
 log = logging.getLogger(__name__)
 
@@ -73,27 +74,23 @@ async def claim(
 
     `reached` is how far this owner had come itself: generation and next offset. Raises CannotClaim, Superseded and redis errors.
     """
-    generation, store = await tables.open()
+    generation, store = await _tables_in_use(tables)
     try:
         meta, findings = await _claim_readable(store, state, now, role)
-    except Superseded:
-        if (await tables.open())[0] != generation:
-            raise
-        # What says which tables are in use is changed first: here it fell back, on a cluster that can happen to it alone.
-        log.warning("%s:%d: its tables had been superseded and are in use again", tables.topic, tables.partition)
-        await store.reinstate()
-        meta, findings = await _claim_readable(store, state, now, role)
-    believed = reached[1] if reached is not None and reached[0] == generation else -1
-    after, breaks = examine(meta, state, believed=believed, sent_back=sent_back)
-    findings += breaks
-    commands: list[Command] = [
-        ("HSET", store.keys.notes(), kind, packed) for kind, packed in noted(findings, await store.notes(), now).items()
-    ]
-    if after != meta or commands:
-        try:
+        # Tables that are counted anew know nothing of what was reached in the old ones.
+        believed = reached[1] if reached is not None and reached[0] == generation and not findings else -1
+        after, breaks = examine(replace(meta, format=FORMAT), state, believed=believed, sent_back=sent_back)
+        stored, mine = await store.written_with(), written_with(settings) if topic is not Topic.CAMPAIGNS else {}
+        breaks += settings_changed(stored, mine, meta.read)
+        commands: list[Command] = [
+            ("HSET", store.keys.notes(), kind, packed) for kind, packed in noted(breaks, await store.notes(), now).items()
+        ]
+        commands += [("HSET", store.keys.settings(), name, value) for name, value in mine.items() if stored.get(name) != value]
+        if after != meta or commands:
             await store.apply(meta.applied_offset, after, commands)
-        except Fenced as error:
-            raise CannotClaim(f"another worker claimed it in the same moment ({error})") from error
+    except Fenced as error:
+        raise CannotClaim(f"another worker claimed it in the same moment ({error})") from error
+    findings += breaks
     for finding in findings:
         log.warning("%s:%d: %s: %s", tables.topic, tables.partition, finding.kind.value.replace("_", " "), finding.detail)
     flusher = await _load(topic, settings, store, after)
@@ -107,6 +104,19 @@ async def note(store: PartitionStore, findings: Sequence[Finding], now: int) -> 
     await store.put_notes(noted(findings, await store.notes(), now))
 
 
+async def _tables_in_use(tables: Tables) -> tuple[int, PartitionStore]:
+    """The generation in use, written to again if it had been superseded.
+
+    What says which one is in use is changed before the old one is superseded. If that is forgotten (on a cluster Redis may fall back for
+    one key alone), the old one is in use again.
+    """
+    generation, store = await tables.open()
+    if await store.superseded() and (await tables.open())[0] == generation:
+        log.warning("%s:%d: its tables had been superseded and are in use again", tables.topic, tables.partition)
+        await store.reinstate()
+    return generation, store
+
+
 async def _claim_readable(store: PartitionStore, state: LogState, now: int, role: str) -> tuple[Meta, list[Finding]]:
     meta = await store.claim(state.earliest, now, role=role)
     if meta.format > FORMAT:
@@ -115,10 +125,12 @@ async def _claim_readable(store: PartitionStore, state: LogState, now: int, role
             "them; run that version, or another redis.namespace"
         )
     if meta.format < OLDEST_READABLE:
-        await store.clear()
         detail = f"the tables were in form {meta.format}, which this version cannot read; counting anew from offset {state.earliest}"
-        return await store.claim(state.earliest, now, role=role), [Finding(Break.FORM_UNREADABLE, meta.read, detail)]
-    meta.format = FORMAT
+        finding = Finding(Break.FORM_UNREADABLE, meta.read, detail)
+        # What the group has committed was read into the old tables: it does not say that the new ones fell back.
+        anew = Meta(start_offset=state.earliest, applied_at=now, format=FORMAT, committed=state.committed)
+        await store.clear(meta, anew, noted([finding], await store.notes(), now))
+        return anew, [finding]
     return meta, []
 
 

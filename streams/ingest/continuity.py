@@ -35,6 +35,8 @@ class Break(StrEnum):
     """More ids within the dedupe horizon than may be kept: the oldest were forgotten, and repeats of them would count twice."""
     FORM_UNREADABLE = "form_unreadable"
     """The tables were in a form that this version cannot read: they were deleted and are counted anew from the log."""
+    SETTINGS_CHANGED = "settings_changed"
+    """Settings that say what stored numbers mean are others than those that the tables were written with: they hold both."""
 
 
 @dataclass(frozen=True, slots=True)

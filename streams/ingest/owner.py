@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 #: Batches are taken until this many flushes' worth of events waits; then Kafka has to wait.
 _PENDING_FLUSHES = 2
 _FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
+#: Seconds to stand back for while users are taken out of the partition's tables.
+_WHILE_ERASING = 0.2
 #: Records that an owner quarantines because the program fails on them; beyond, the program is at fault and the partition waits.
 _MOST_GIVEN_UP = 100
 
@@ -315,7 +317,7 @@ class PartitionOwner:
             with self._metrics.timed(len(batch)):
                 await self._flush(batch)
         except Fenced as error:
-            await self._recover(f"fenced: {error}", self._metrics.fenced)
+            await self._recover_fenced(error)
             return
         except asyncio.CancelledError:
             raise
@@ -351,6 +353,7 @@ class PartitionOwner:
     async def _flush(self, batch: Sequence[Any]) -> None:
         flusher = self._flusher
         assert flusher is not None
+        await self._until_done("ask who was erased", lambda: self._heed_erasures(flusher))
         before = flusher.meta
         flusher.meta.committed = max(before.committed, self._kafka.committed())
         flush = await flusher.flush(batch, self._now, self._unprocessable)
@@ -389,11 +392,23 @@ class PartitionOwner:
         noted: Flush = Flush(flusher.meta)
         noted.meta.caught_up_at = self._now
         try:
+            await self._heed_erasures(flusher)
             await self._store.apply(flusher.meta.applied_offset, noted.meta, ())
         except Fenced as error:
-            await self._recover(f"fenced: {error}", self._metrics.fenced)
+            await self._recover_fenced(error)
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("%s: cannot reach Redis: %s", self._name, error)
+
+    async def _heed_erasures(self, flusher: PartitionFlusher) -> None:
+        """Learn of users that were erased since the last look, so that what comes of them from the log is left out."""
+        erased = await self._store.newly_erased(self._settings.privacy.user_key.get_secret_value())
+        if erased is not None:
+            flusher.erased = erased
+
+    async def _recover_fenced(self, error: Fenced) -> None:
+        # Who fences to erase does not take the partition: there is no other owner to make way for. One that has it all the same, because
+        # this one is a zombie, fences this one in turn.
+        await self._recover(f"fenced: {error}", self._metrics.fenced, pause=_WHILE_ERASING if error.erasing else None)
 
     async def _recover(self, why: str, count: Callable[[], None], *, pause: float | None = None) -> None:
         """Start again from what Redis holds. A zombie learns from Kafka meanwhile that it is none of its business any more."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-#: Why a request is refused. `no_login`: it shows none; `wrong_login`: it shows a wrong one; `busy`: http.max_requests are being answered.
-REFUSALS = ("no_login", "wrong_login", "busy")
+#: Why a request is refused. `no_login`: it shows none; `wrong_login`: it shows a wrong one; `busy`: http.max_requests are being answered;
+#: `connections`: http.max_connections are open, so that nothing was read of it.
+REFUSALS = ("no_login", "wrong_login", "busy", "connections")
 
 
 class HttpMetrics:
@@ -16,5 +17,6 @@ class HttpMetrics:
         self.in_progress = Gauge(
             "campaignwatch_http_requests_in_progress", "Requests being answered, health and metrics left out", registry=registry
         )
+        self.connections = Gauge("campaignwatch_http_connections", "Open connections to the pages", registry=registry)
         for reason in REFUSALS:
             self.refused.labels(reason)

@@ -1,5 +1,5 @@
 -- Take users out of one reach log, and fence the partition's owner so that it reads its tables again.
--- KEYS: the log, the partition's meta hash. ARGV: new writer, entries of a row from which on it is an estimate, then hashes of 4 bytes.
+-- KEYS: the log, the partition's meta hash. ARGV: the erasure, entries of a row from which on it is an estimate, then hashes of 4 bytes.
 -- Returns how many entries were taken out.
 local log = redis.call('GET', KEYS[1])
 if not log then

@@ -1,7 +1,8 @@
 """The list of erased users: what keeps the log from bringing them back.
 
-A sorted set `NAMESPACE:erased` of 64-bit keyed digests, scored by the time of the erasure in epoch ms. Owners of partitions read it when
-they claim; an erasure fences them, so that none goes on without it.
+A sorted set `NAMESPACE:erased` of 64-bit keyed digests, scored by the time of the erasure in epoch ms. An erasure writes the list first and
+then announces itself in the meta hash of every partition. Owners look there before each flush and read the list when there is news; a
+flush that was made without it is refused, in the script that would apply it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from streams.ingest.users import user_digests
 
 Ints = NDArray[np.int64]
 Users = tuple[Ints, NDArray[np.uint32]]
+
+#: How the name of an erasure begins, where another writer's or an earlier erasure's could stand.
+ERASING = "erasing"
 
 
 def erased_key(namespace: str) -> str:

@@ -1,29 +1,32 @@
 """Taking users out of every reach log in Redis while workers go on.
 
-    list them as erased -> fence every owner (each reads the list when it claims again) -> find the logs that hold them -> cut them out
+    list them as erased -> announce it to every owner -> find the logs that hold them -> cut them out, partition by partition
 
-The last step is a script per log that fences the owner again, so that none keeps in memory what is no longer stored.
+No flush is applied that was made without knowledge of an erasure that is announced, so a partition whose logs do not hold a user when they
+are searched does not get one from old events later, and its owner goes on undisturbed. The last step is a script per log that fences the
+owner of the partition, so that none keeps in memory what is no longer stored.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from streams.config import Settings
 from streams.ingest.users import user_hasher
 from streams.kpis.sketches import SPARSE_LIMIT
-from streams.privacy.erased import remember_erased
+from streams.privacy.erased import ERASING, remember_erased
 
 _SCRIPT = resources.files(__package__).joinpath("erase.lua").read_text()
-_FENCE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'writer', ARGV[1]) end return 0"
+_ANNOUNCE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'erasure', ARGV[1]) end return 0"
 #: Logs fetched at once.
 _LOGS = 50
 _LOW_32 = np.uint64(0xFFFF_FFFF)
@@ -41,6 +44,28 @@ class Removed:
     changed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A reach log with users to be erased."""
+
+    name: bytes
+    hashes: tuple[bytes, ...]
+    entries: int
+
+    @property
+    def tag(self) -> bytes:
+        """Common start of all keys of its partition."""
+        return self.name[: self.name.index(b"}:") + 2]
+
+    @property
+    def topic(self) -> str:
+        """Full name of its topic."""
+        return self.tag.decode().partition("{")[2].rpartition("}")[0].rpartition(":")[0]
+
+
+Progress = Callable[[str], None]
+
+
 async def erase(
     redis: Redis,
     settings: Settings,
@@ -48,54 +73,71 @@ async def erase(
     now: int,
     *,
     dry_run: bool = False,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress = lambda _: None,
 ) -> Removed:
-    """Erase users as of `now`, epoch ms. Safe to repeat; Redis errors pass through. `progress`: logs looked at."""
-    client: Any = redis
+    """Erase users as of `now`, epoch ms. Safe to repeat; Redis errors pass through. `progress` is told in words how far it is."""
     namespace, key = settings.redis.namespace, settings.privacy.user_key.get_secret_value()
     users = sorted(set(users))
-    wanted = user_hasher(key)(users)
+    erasure = f"{ERASING}:{secrets.token_hex(8)}"
     if not dry_run:
-        await remember_erased(redis, namespace, key, users, now, settings.privacy.erased_keep_days * 86_400_000)
-        fence = client.register_script(_FENCE)
-        for pattern in _patterns(namespace, "meta"):
-            async for meta in client.scan_iter(match=pattern, count=1_000):
-                await fence(keys=[meta], args=[secrets.token_hex(8)])
+        await remember_erased(redis, namespace, key, users, now, settings.erased_keep_hours * 3_600_000)
+        await _announce(redis, namespace, erasure)
     removed = Removed()
-    found: list[tuple[bytes, list[bytes], int]] = []
+    found: dict[bytes, _Held] = {}
+    async for held in _search(redis, namespace, user_hasher(key)(users), removed, progress):
+        found[held.name] = held  # SCAN may return a key twice
+    script = redis.register_script(_SCRIPT)
+    # Partition by partition: each owner is disturbed once, and not for longer than its own logs take.
+    for number, name in enumerate(sorted(found)):
+        held = found[name]
+        entries = held.entries
+        if not dry_run:
+            entries = int(await script(keys=[name, held.tag + b"meta"], args=[erasure, SPARSE_LIMIT, *held.hashes]))
+            if number % _LOGS == 0:
+                progress(f"{number} of {len(found)} logs changed")
+        if entries:
+            removed.changed += 1
+            removed.entries[held.topic] += entries
+    return removed
+
+
+async def _announce(redis: Redis, namespace: str, erasure: str) -> None:
+    """Have every partition's owner read the list of erased users before its next flush."""
+    announce = redis.register_script(_ANNOUNCE)
+    for pattern in _patterns(namespace, "meta"):
+        async for meta in redis.scan_iter(match=pattern, count=1_000):
+            await announce(keys=[meta], args=[erasure])
+
+
+async def _search(redis: Redis, namespace: str, wanted: NDArray[np.uint32], removed: Removed, progress: Progress) -> AsyncIterator[_Held]:
+    """Every reach log that holds one of the `wanted` hashes. The logs looked at are counted in `removed`."""
     waiting: list[bytes] = []
-
-    async def look() -> None:
-        for name, log in zip(waiting, await client.mget(waiting) if waiting else [], strict=True):
-            removed.logs += 1
-            hashes = (np.frombuffer(log or b"", np.uint64) & _LOW_32).astype(np.uint32)
-            held = hashes[np.isin(hashes, wanted)]
-            if len(held):
-                found.append((name, [h.tobytes() for h in np.unique(held)], len(held)))
-        waiting.clear()
-        if progress is not None:
-            progress(removed.logs)
-
     for pattern in _patterns(namespace, "reach:*"):
-        async for name in client.scan_iter(match=pattern, count=1_000):
+        async for name in redis.scan_iter(match=pattern, count=1_000):
             waiting.append(name)
             if len(waiting) == _LOGS:
-                await look()
-    await look()
+                for held in await _look(redis, waiting, wanted):
+                    yield held
+                removed.logs += len(waiting)
+                waiting.clear()
+                progress(f"{removed.logs} reach logs looked at")
+    for held in await _look(redis, waiting, wanted):
+        yield held
+    removed.logs += len(waiting)
 
-    script = client.register_script(_SCRIPT)
-    seen: set[bytes] = set()
-    for name, hashes, count in found:
-        if name in seen:  # SCAN may return a key twice
-            continue
-        seen.add(name)
-        tag = name[: name.index(b"}:") + 2]
-        if not dry_run:
-            count = int(await script(keys=[name, tag + b"meta"], args=[secrets.token_hex(8), SPARSE_LIMIT, *hashes]))
-        if count:
-            removed.changed += 1
-            removed.entries[tag.decode().partition("{")[2].rpartition("}")[0].rpartition(":")[0]] += count
-    return removed
+
+async def _look(redis: Redis, names: Sequence[bytes], wanted: NDArray[np.uint32]) -> list[_Held]:
+    # A pipeline and no MGET: on a cluster the logs lie on different nodes.
+    pipe: Any = redis.pipeline(transaction=False)
+    for name in names:
+        pipe.get(name)
+    found = []
+    for name, log in zip(names, await pipe.execute() if names else [], strict=True):
+        hashes = (np.frombuffer(log or b"", np.uint64) & _LOW_32).astype(np.uint32)
+        held = hashes[np.isin(hashes, wanted)]
+        if len(held):
+            found.append(_Held(name, tuple(h.tobytes() for h in np.unique(held)), len(held)))
+    return found
 
 
 def _patterns(namespace: str, name: str) -> tuple[str, str]:

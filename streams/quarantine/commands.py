@@ -20,6 +20,7 @@ from streams.events.parsing import parse
 from streams.events.refusal import Reason, Refusal
 from streams.options import ConfigOption
 from streams.preflight import check_kafka
+from streams.printable import printable
 from streams.producing import Sender
 from streams.quarantine.reading import REPLAYED, Entry, folded
 from streams.quarantine.record import Coordinates, Quarantined, QuarantineError
@@ -125,8 +126,8 @@ def quarantine_show(
         typer.echo(f"{wanted}: not in {settings.topic(Topic.QUARANTINE)}; `campaignwatch quarantine list` says what is", err=True)
         raise typer.Exit(1)
     refused = entry.refused
-    typer.echo(f"record       {refused.coordinates}")
-    typer.echo(f"reason       {refused.reason}")
+    typer.echo(f"record       {printable(str(refused.coordinates))}")
+    typer.echo(f"reason       {printable(refused.reason)}")
     typer.echo(f"detail       {safe_text(refused.detail.encode())}")
     if refused.timestamp is not None:
         typer.echo(f"record time  {_record_time(refused.timestamp)}")
@@ -263,5 +264,6 @@ def _lines(entries: list[Entry]) -> Iterator[str]:
     for entry in entries:
         refused = entry.refused
         again = " (sent back)" if entry.replayed_at is not None else ""
-        yield f"{instant(refused.quarantined_at)}  {refused.coordinates!s:{width}}  {refused.reason}{again}, key {key_text(refused.key)}"
+        place = f"{refused.coordinates!s:{width}}"
+        yield printable(f"{instant(refused.quarantined_at)}  {place}  {refused.reason}{again}, key {key_text(refused.key)}")
         yield f"    {safe_text(refused.detail.encode())}"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from streams.events.models import PERSONAL_FIELDS
+from streams.printable import printable
 from streams.quarantine.record import Quarantined
 
 MASK = "***"
@@ -20,8 +21,7 @@ def instant(moment: datetime) -> str:
 
 def safe_text(data: bytes) -> str:
     """Bytes as text that does nothing to a terminal: what is not printable is escaped."""
-    text = data.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return printable(data.decode("utf-8", "backslashreplace"))
 
 
 def key_text(key: bytes | None) -> str:

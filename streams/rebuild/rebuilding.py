@@ -99,7 +99,7 @@ async def rebuild(
 async def _alone(redis: Redis, settings: Settings) -> AsyncIterator[None]:
     """The right to rebuild, which one process has at a time. Raises RebuildError while another has it, or when it is lost."""
     client: Any = redis
-    key, token = f"{generations.generation_key(settings)}:rebuild", secrets.token_hex(8)
+    key, token = generations.rebuild_key(settings), secrets.token_hex(8)
     if not await client.set(key, token, nx=True, ex=_LEASE):
         raise RebuildError(f"another rebuild is running, or was until {_LEASE} s ago; wait for it to end")
     task = asyncio.current_task()

@@ -20,6 +20,7 @@ from streams.events.models import FUTURE_MS
 from streams.options import ConfigOption
 from streams.panes.ladder import Ladder
 from streams.preflight import check_kafka
+from streams.printable import printable
 from streams.producing import Sender
 from streams.replay import progress
 from streams.replay.mapping import Mapping, load_mapping
@@ -93,7 +94,7 @@ def replay(
     found = _look(console, mapping, rules, sources, settings)
     shown = found.faults[:errors]
     for fault in shown:
-        console.print(str(fault), markup=False)
+        console.print(printable(str(fault)), markup=False)
     if found.fault_count > len(shown):
         console.print(f"... and {found.fault_count - len(shown):,} more of this kind (--errors shows up to {KEPT_FAULTS:,}).")
     job = _Job(settings, mapping, rules, sources, found, speed)

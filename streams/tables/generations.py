@@ -25,6 +25,11 @@ def generation_key(settings: Settings) -> str:
     return f"{settings.redis.namespace}:generation:{settings.kafka.topic_prefix}"
 
 
+def rebuild_key(settings: Settings) -> str:
+    """Held by the rebuild that is running, if one is."""
+    return f"{generation_key(settings)}:rebuild"
+
+
 def tables_namespace(namespace: str, generation: int) -> str:
     """The namespace of a generation's keys."""
     return f"{namespace}~{generation}" if generation else namespace

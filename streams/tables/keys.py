@@ -11,6 +11,7 @@
 | `reports:DAY` | hash | spend reports that end on that day, by identity |
 | `registry` | hash | campaign_id -> campaign (the campaigns topic only) |
 | `notes` | hash | what broke the continuity of log and tables, by kind (continuity.py) |
+| `settings` | hash | settings that the tables were last written with (written_with.py) |
 
 The tables can be built anew from the log beside the ones in use (generations.py): those of generation 1, 2, ... have `NAMESPACE~1`,
 `NAMESPACE~2`, ... where the first ones have `NAMESPACE`.
@@ -83,6 +84,10 @@ class PartitionKeys:
     def notes(self) -> str:
         """What broke the continuity of log and tables."""
         return self.tag + "notes"
+
+    def settings(self) -> str:
+        """Settings that the tables were last written with."""
+        return self.tag + "settings"
 
     def registry(self) -> str:
         """Campaigns of the registry."""

@@ -161,6 +161,10 @@ class TableReader:
         """The slowest event partition's watermark, epoch ms; None before any event."""
         return self._watermark(await self._metas())
 
+    async def bookkeeping(self) -> dict[PartitionKeys, Meta]:
+        """Offsets, ledger and event time of every known topic-partition, in the generation in use."""
+        return await self._metas()
+
     async def campaigns(self) -> dict[str, Registered]:
         """The registry: campaign_id -> campaign."""
         topic = self._settings.topic(Topic.CAMPAIGNS)

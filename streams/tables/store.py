@@ -14,16 +14,24 @@ import msgpack
 import numpy as np
 from redis.asyncio import Redis
 
-from streams.privacy.erased import Erased, load_erased
+from streams.privacy.erased import ERASING, Erased, load_erased
 from streams.tables.keys import KINDS, PartitionKeys, partitions_key
 from streams.tables.meta import FORMAT, Meta
 from streams.tables.opentables import Command, OpenTables, PaneId
 
 _SCRIPTS = {name: resources.files(__package__).joinpath(f"{name}.lua").read_text() for name in ("apply", "claim")}
 
+#: Lua takes no more than some thousands of arguments at once.
+_KEYS_PER_STEP = 500
+
 
 class Fenced(Exception):
-    """Redis does not hold what this owner believes in: another worker owns the partition, or Redis came back with an older state."""
+    """Redis does not hold what this owner believes in: another worker owns the partition, or Redis came back with an older state.
+
+    `erasing`: neither, users are being erased; the partition may be claimed again at once.
+    """
+
+    erasing = False
 
 
 class Superseded(Exception):
@@ -38,12 +46,15 @@ class PartitionStore:
         self.keys = keys
         self._cubes = tuple(cubes)
         self._writer = ""
+        #: The newest erasure of users that this side heeds.
+        self._erasure = ""
         self._apply = redis.register_script(_SCRIPTS["apply"])
         self._claim = redis.register_script(_SCRIPTS["claim"])
 
     async def claim(self, start_offset: int, now: int, *, role: str = "worker") -> Meta:
         """Become the partition's writer; whoever was it before is fenced from now on. Raises Superseded.
 
+        Tables in a form that is newer than FORMAT are only looked at, and their writer stays who it is.
         `role` begins the writer's name: who looks into Redis sees what wrote last.
         """
         self._writer = f"{role}:{secrets.token_hex(8)}"
@@ -51,7 +62,13 @@ class PartitionStore:
         flat = await self._claim(keys=[self.keys.meta()], args=[self._writer, start_offset, now, FORMAT])
         if flat is None:
             raise Superseded(f"{self.keys.tag} is no longer in use")
-        return Meta.parse(dict(zip(flat[::2], flat[1::2], strict=True)))
+        found: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
+        self._erasure = found.get(b"erasure", b"").decode()
+        return Meta.parse(found)
+
+    async def superseded(self) -> bool:
+        """Whether other tables were built in the place of these."""
+        return bool(await self._redis.hexists(self.keys.meta(), "superseded"))
 
     async def reinstate(self) -> None:
         """Let tables be written again that had been superseded."""
@@ -70,15 +87,35 @@ class PartitionStore:
         found = await self._redis.hgetall(self.keys.notes())
         return {kind.decode(): note for kind, note in found.items()}
 
+    async def written_with(self) -> dict[str, str]:
+        """The settings that the tables were last written with: name -> value as text. Empty for tables of versions that kept none."""
+        found = await self._redis.hgetall(self.keys.settings())
+        return {name.decode(): value.decode() for name, value in found.items()}
+
     async def put_notes(self, notes: Mapping[str, bytes]) -> None:
         """Store notes beside those of other kinds."""
         await self._redis.hset(self.keys.notes(), mapping=dict(notes))
 
-    async def clear(self) -> None:
-        """Delete everything of the partition. Only for tables that this version cannot read, before a claim."""
-        escaped = "".join(f"[{c}]" if c in "*?[]\\" else c for c in self.keys.tag)
+    async def clear(self, before: Meta, after: Meta, notes: Mapping[str, bytes]) -> None:
+        """Delete everything of the partition but its notes, then begin anew with `after` and these `notes`. Raises Fenced.
+
+        Only for tables that this version cannot read, after a claim that found `before`. `meta` goes last, in one step with what replaces
+        it: whoever claims tables that were half deleted finds their old form and does it again. Once another is the writer, nothing is
+        deleted any more.
+        """
+        meta, kept = self.keys.meta().encode(), self.keys.notes().encode()
+        escaped = "".join(f"\\{c}" if c in "*?[]\\" else c for c in self.keys.tag)
+        gone: list[bytes] = []
         async for key in self._redis.scan_iter(match=f"{escaped}*", count=1_000):
-            await self._redis.unlink(key)
+            if key not in (meta, kept):
+                gone.append(key)
+            if len(gone) >= _KEYS_PER_STEP:
+                await self.apply(before.applied_offset, before, [("UNLINK", *gone)])
+                gone.clear()
+        last: list[Command] = [("UNLINK", *gone)] if gone else []
+        last += [("HSET", kept, kind, note) for kind, note in notes.items()]
+        last += [("DEL", meta), ("HSET", meta, "writer", self._writer)]
+        await self.apply(before.applied_offset, after, last)
 
     async def known_panes(self) -> list[PaneId]:
         """Every pane that is stored."""
@@ -88,6 +125,16 @@ class PartitionStore:
     async def erased(self, key: str) -> Erased:
         """Users that events of the past must not bring back."""
         return await load_erased(self._redis, self.keys.namespace.partition("~")[0], key)
+
+    async def newly_erased(self, key: str) -> Erased | None:
+        """The same if users were erased since this side last looked, else None. What is applied later heeds them."""
+        newest = (await self._redis.hget(self.keys.meta(), "erasure") or b"").decode()
+        if newest == self._erasure:
+            return None
+        # The list is written before the erasure is announced, so that it is not older than what was read here.
+        erased = await self.erased(key)
+        self._erasure = newest
+        return erased
 
     async def load(self, tables: OpenTables, days: Sequence[int], panes: Sequence[PaneId]) -> None:
         """Read row codes of `days` and whole `panes` into memory."""
@@ -131,9 +178,12 @@ class PartitionStore:
         """
         everything = [*commands, ("HSET", self.keys.meta(), *meta.flat())]
         packed = msgpack.packb([[_text(a) for a in command] for command in everything], use_bin_type=False)
-        answer = await self._apply(keys=[self.keys.meta()], args=[expected_offset, meta.applied_offset, self._writer, packed])
+        arguments = [expected_offset, meta.applied_offset, self._writer, packed, self._erasure]
+        answer = await self._apply(keys=[self.keys.meta()], args=arguments)
         if answer != b"applied":
-            raise Fenced(f"{self.keys.topic}:{self.keys.partition}: expected offset {expected_offset}, Redis answered {answer.decode()}")
+            fenced = Fenced(f"{self.keys.topic}:{self.keys.partition}: expected offset {expected_offset}, Redis answered {answer.decode()}")
+            fenced.erasing = answer.startswith(f"fenced:{ERASING}:".encode())
+            raise fenced
 
 
 def _text(argument: str | bytes | int) -> str | bytes:

@@ -181,9 +181,11 @@ class Comparer:
         pipe = self._redis.pipeline(transaction=True)
         pipe.xrange(alerts_key(namespace, "outbox"))
         pipe.hgetall(alerts_key(namespace, "incidents"))
-        entries, stored = await pipe.execute()
+        pipe.hgetall(alerts_key(namespace, "state"))
+        entries, stored, states = await pipe.execute()
         outbox = [(entry[b"incident_id"].decode(), int(entry[b"seq"]), entry[b"change"].decode()) for _, entry in entries]
-        compare_outbox(verdict, outbox, {name.decode(): change.decode() for name, change in stored.items()})
+        incidents, states = ({name.decode(): text.decode() for name, text in found.items()} for found in (stored, states))
+        compare_outbox(verdict, outbox, incidents, states)
         deadline = asyncio.get_running_loop().time() + _TOLD_WITHIN
         wanted = {_canonical(change) for _, _, change in outbox}
         while True:

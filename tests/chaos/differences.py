@@ -134,8 +134,11 @@ def compare_quarantine(
         verdict.add(f"quarantine of {at[0]}:{at[1]}:{at[2]}", "record", "none: this record is fine", found[at])
 
 
-def compare_outbox(verdict: Verdict, outbox: Sequence[tuple[str, int, str]], incidents: Mapping[str, str]) -> None:
-    """Every change in the outbox follows the one before it, and the newest is what the incidents say. `outbox`: (id, seq, JSON)."""
+def compare_outbox(
+    verdict: Verdict, outbox: Sequence[tuple[str, int, str]], incidents: Mapping[str, str], states: Mapping[str, str]
+) -> None:
+    """Every change in the outbox follows the one before it, also across a Redis that fell back, and the newest is what the incidents say
+    and what a new leader would go on from (`states`, as stored). `outbox`: (id, seq, JSON)."""
     newest: dict[str, tuple[int, str]] = {}
     for incident, seq, change in outbox:
         verdict.add(f"outbox, incident {incident}", "seq", newest[incident][0] + 1 if incident in newest else 1, seq)
@@ -143,6 +146,10 @@ def compare_outbox(verdict: Verdict, outbox: Sequence[tuple[str, int, str]], inc
     for incident in sorted(newest.keys() | incidents.keys()):
         should = newest[incident][1] if incident in newest else None
         verdict.add(f"incident {incident}", "newest change", _short(should), _short(incidents.get(incident)))
+    for incident in sorted(incidents.keys() | states.keys()):
+        state: Any = json.loads(states[incident])["newest"] if incident in states else None
+        shown = _short(incidents.get(incident))
+        verdict.add(f"state of incident {incident}", "newest change", shown, _short(json.dumps(state)) if state else None)
 
 
 def compare_told(verdict: Verdict, outbox: Sequence[tuple[str, int, str]], told: Iterable[str]) -> None:

@@ -74,7 +74,7 @@ class Term:
         self.redis = redis
         self.settings = settings
         self.metrics = AlertsMetrics(rules)
-        self.evaluator = Evaluator(settings, rules, TableReader(redis, settings), redis, self.metrics, token)
+        self.evaluator = Evaluator(settings, rules, TableReader(redis, settings), IncidentStore(redis, settings), self.metrics, token)
 
     async def tick(self, now: int, clicks: dict[str, list[tuple[int, int]]], wait: int = 7) -> str:
         await tables_at(self.redis, self.settings, now, clicks)

@@ -10,10 +10,9 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from streams.app.worker import consumer_group
 from streams.config import Settings, Topic
 from streams.embedded import EmbeddedRedis, KafkaCluster
-from streams.kafka import connection
+from streams.kafka import connection, consumer_group
 from streams.topics import create_topics
 from tests.integration.test_workers import Clicks
 from tests.integration.workers import applied, ledger, own_settings, until, worker

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 import time
+from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from streams.tables.reader import TableReader
 from streams.tables.store import Fenced, PartitionStore
 from streams.topics import create_topics
 from tests.integration.conftest import Broker
-from tests.integration.processes import settings_file
 from tests.integration.test_tables_exact import open_partition
 from tests.integration.workers import applied, ledger, own_settings, rows, send, until, worker
 from tests.reference import LogRecord
@@ -145,26 +144,93 @@ async def test_a_row_that_is_an_estimate_stays_one(users: int, settings: Setting
     assert before * 0.97 < after <= before
 
 
-async def test_a_worker_under_load_goes_on_exactly(broker: Broker, redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+async def test_a_partition_that_never_had_the_user_goes_on_and_learns_of_it(settings: Settings, redis: Redis) -> None:
+    owner = await opened(settings, redis)
+    await take_in(owner, log_of(["ann"]))
+    held = owner._store
+    assert await held.newly_erased("test") is None
+    done = await erase(redis, settings, ["bob"], NOW + 1)
+    assert (done.logs > 0, done.changed) == (True, 0)
+
+    # A flush that was made without knowledge of it is not applied, or bob would be in a log that was searched already.
+    before = owner.meta.applied_offset
+    flush = await owner.flush(log_of(["bob"], 1), NOW)
+    with pytest.raises(Fenced) as refused:
+        await held.apply(before, flush.meta, flush.commands)
+    assert refused.value.erasing
+    assert not await holds(redis, settings, "bob")
+
+    again = await opened(settings, redis)
+    await erase(redis, settings, ["cid"], NOW + 1)
+    again.erased = await again._store.newly_erased("test")
+    await take_in(again, log_of(["bob", "cid", "dan"], 1))
+    assert await reach(settings, redis) == (2, 4)
+
+
+async def test_a_flush_whose_answer_was_lost_stays_applied_when_users_are_erased_meanwhile(settings: Settings, redis: Redis) -> None:
+    owner = await opened(settings, redis)
+    flush = await owner.flush(log_of(["ann", "bob"]), NOW)
+    await owner._store.apply(-1, flush.meta, flush.commands)
+    await erase(redis, settings, ["eve"], NOW + 1)
+    await owner._store.apply(-1, flush.meta, flush.commands)
+    assert await reach(settings, redis) == (2, 2)
+
+
+async def test_a_row_whose_users_are_all_erased_tells_nothing_of_reach(settings: Settings, redis: Redis) -> None:
+    """As a row whose events never named a user: nobody is known to have been reached, which is not the same as nobody."""
+    await take_in(await opened(settings, redis), log_of(["ann", "bob"]))
+    await erase(redis, settings, ["ann", "bob"], NOW + 1)
+    users, clicks = await reach(settings, redis)
+    assert np.isnan(users)
+    assert clicks == 2
+    assert [key async for key in redis.scan_iter(match="*:reach:*")] == []
+    await take_in(await opened(settings, redis), log_of(["ann"], 2, NOW + 1))
+    assert await reach(settings, redis) == (1, 3)
+
+
+async def test_an_active_user_is_erased_while_events_keep_coming(broker: Broker, redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+    """u0 goes on being active and is a new user from then on; u1 is not seen again. Nothing else changes, and nobody waits for long."""
     settings = own_settings(broker, redis_server, streams=Streams(http_port=0, idle_timeout=2.0))
     await create_topics(settings)
-    now = time.time_ns() // 1_000_000
+    refused = [{"event_id": "bad", "user_id": "u1", "campaign_id": "c"}, {"event_id": "bad", "user_id": "u2", "campaign_id": "c"}]
     with worker(settings, tmp_path) as one:
-        await send(settings, Topic.CLICKS, [click(i, f"u{i % 50}", now) for i in range(2_000)])
-        await applied(one.url, 2_000)
+        await send(settings, Topic.CLICKS, [*(click(i, f"u{i % 50}", now()) for i in range(2_000)), *refused])
+        await applied(one.url, 2_002)
+        sent, ended = 2_000, asyncio.Event()
 
-        async def load() -> None:
-            for start in range(2_000, 6_000, 200):
-                await send(settings, Topic.CLICKS, [click(i, f"u{1 + i % 49}", now) for i in range(start, start + 200)])
+        async def load() -> int:
+            """Batches sent while users were being erased."""
+            nonlocal sent
+            during = 0
+            while not ended.is_set():
+                await send(settings, Topic.CLICKS, [click(i, f"u{i % 50}", now()) for i in range(sent, sent + 100) if i % 50 != 1])
+                sent += 100
+                during += running is not None and running.returncode is None
+            return during
 
+        running: Process | None = None
         loading = asyncio.create_task(load())
-        config = settings_file(tmp_path, settings)
-        command = [sys.executable, "-m", "alerts.cli", "privacy", "erase", "--user", "-", "--config", str(config)]
-        answer = await asyncio.to_thread(subprocess.run, command, input=b"u0\n", capture_output=True)
-        assert answer.returncode == 0, answer.stderr
-        assert b"u0" not in answer.stdout + answer.stderr
-        await loading
-        found = await until(lambda: ledger(one.url), lambda seen: seen.total("in") >= 6_000, timeout=60)
-        assert (found.total("in"), found.total("applied"), found.balanced) == (6_000, 6_000, True)
-        row = (await until(lambda: rows(one.url, window="1h"), lambda seen: seen.get("c", {}).get("clicks") == 6_000))["c"]
+        await applied(one.url, 2_300)
+        command = ["-m", "alerts.cli", "privacy", "erase", "--user", "-", "--quarantine", "--config", str(one.config)]
+        running = await create_subprocess_exec(sys.executable, *command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        said, complaints = await running.communicate(b"u0\nu1\n")
+        at_end = sent
+        await until(lambda: ledger(one.url), lambda found: found.total("applied") > at_end * 0.98, timeout=60)
+        ended.set()
+        assert await loading > 0, "nothing was sent meanwhile"
+        assert running.returncode == 0, complaints
+        (place,) = [line for line in said.decode().splitlines() if line.startswith("quarantined: ")]
+        assert place.startswith(f"quarantined: {settings.topic(Topic.CLICKS)}:")
+
+        clicks = 2_000 + (sent - 2_000) * 49 // 50
+        found = await until(lambda: ledger(one.url), lambda seen: seen.total("applied") >= clicks, timeout=60)
+        assert (found.total("applied"), found.total("quarantined"), found.balanced) == (clicks, 2, True)
+        row = (await until(lambda: rows(one.url, window="1h"), lambda seen: seen.get("c", {}).get("clicks") == clicks))["c"]
         assert row["reach"] == 49
+        fenced = [line for line in one.said().splitlines() if "fenced:" in line]
+        assert {line.partition("owner: ")[2].partition(": ")[0].rpartition(":")[0] for line in fenced} <= {settings.topic(Topic.CLICKS)}
+        assert [line for line in fenced if "again in 0.2 s" not in line] == []
+
+
+def now() -> int:
+    return time.time_ns() // 1_000_000

@@ -18,10 +18,10 @@ from pydantic import SecretStr
 from alerts.incidents.change import Change, ChangeKind, Expected, Severity, WindowOf
 from alerts.notify.kafka import KafkaSink
 from alerts.notify.sink import Rejected
-from streams.app.worker import consumer_group
 from streams.config import INPUT_TOPICS, Kafka, Redis, Settings, Streams, Topic
 from streams.embedded import ApacheKafka, EmbeddedRedis, Security
 from streams.embedded.apache_security import Protocol
+from streams.kafka import consumer_group
 from streams.preflight import PreflightError, check_group, check_kafka
 from streams.topics import TopicsError, create_topics
 from tests.integration.processes import run, settings_file

@@ -34,7 +34,7 @@ def documented_rules(namespace: str) -> list[str]:
     """The words of the ACL SETUSER command in the operations guide, for a namespace."""
     found = re.search(r"^ACL SETUSER monitor (.+?)^```", _DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert found is not None
-    return [word.replace("cw:*", f"{namespace}:*").replace("PASSWORD", PASSWORD) for word in found[1].replace("\\\n", " ").split()]
+    return [word.replace("~cw", f"~{namespace}", 1).replace("PASSWORD", PASSWORD) for word in found[1].replace("\\\n", " ").split()]
 
 
 def documented_rules_of_a_cluster() -> list[str]:
@@ -83,6 +83,18 @@ def secure(settings: Settings, tmp_path: Path) -> Iterator[Secure]:
             client.execute_command("ACL SETUSER", "monitor", *documented_rules(settings.redis.namespace))
             client.execute_command("ACL SETUSER", "default", "off")
         yield Secure(server, proxy, tmp_path)
+
+
+def test_every_command_of_a_script_is_among_the_documented_rights() -> None:
+    sources = [
+        path.read_text(encoding="utf-8")
+        for room in ("streams", "alerts")
+        for path in (_DOCUMENT.parents[1] / room).rglob("*")
+        if path.suffix in (".py", ".lua")
+    ]
+    used = {name.lower() for source in sources for name in re.findall(r"redis\.p?call\(['\"](\w+)", source)}
+    assert len(used) > 10
+    assert used <= {word.removeprefix("+") for word in documented_rules("cw")}
 
 
 async def test_all_processes_run_with_the_documented_rights_over_tls(

@@ -101,15 +101,15 @@ class Worker:
 
 
 @contextmanager
-def worker(settings: Settings, directory: Path) -> Iterator[Worker]:
-    """A worker that is ready: partitions claimed, tables loaded, pages answering. Its topics must exist.
+def worker(settings: Settings, directory: Path, role: str = "streams") -> Iterator[Worker]:
+    """A worker that is ready: partitions claimed, tables loaded, pages answering. Its topics must exist. `role`: or alerts.
 
     Its settings' file, its log and its working directory are new ones below `directory`. It is ended at the end unless it has ended before.
     """
     home = directory / f"worker-{uuid.uuid4().hex[:8]}"
     home.mkdir()
     config, log = settings_file(home, settings), home / "worker.log"
-    with running(config, log, "streams", cwd=home) as process:
+    with running(config, log, role, cwd=home) as process:
         started = Worker(process, _ready(process, log), config, log)
         try:
             yield started

@@ -6,8 +6,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from streams.config import ConfigError, SpendSource, Topic, load
+from streams.config import ConfigError, Kafka, Privacy, Settings, SpendSource, Topic, load
 
 
 def write(directory: Path, text: str) -> Path:
@@ -140,3 +141,11 @@ def test_own_cubes_stand_beside_the_standard_ones(tmp_path: Path) -> None:
     settings = load(write(tmp_path, "cubes: {keyword: [campaign_id, keyword]}"))
     assert settings.all_cubes["keyword"] == ("campaign_id", "keyword")
     assert settings.all_cubes["total"] == ()
+
+
+def test_erased_users_are_remembered_for_as_long_as_the_log_may_bring_them_back() -> None:
+    assert Settings().erased_keep_hours == 168 + 8 * 24
+    assert Settings(kafka=Kafka(retention_hours=9_000)).erased_keep_hours == 9_000 + 8 * 24
+    assert Settings(privacy=Privacy(erased_keep_days=30)).erased_keep_hours == 720
+    with pytest.raises(ValidationError, match="6 days are shorter than kafka"):
+        Settings(privacy=Privacy(erased_keep_days=6))

@@ -132,6 +132,7 @@ def test_spend_must_be_keyed_by_its_campaign() -> None:
     columns, refused = decoded(Topic.SPEND, [good, Sent(good.value, None), Sent(good.value, b"c-2"), Sent(good.value, b"\xff")])
     assert columns.index.tolist() == [0]
     assert {refusal.reason for _, refusal in refused} == {Reason.WRONG_KEY}
+    assert "c-2" not in refused[1][1].detail  # what a producer keys by, by mistake, may be a person's id
     assert (int(columns.period_end[0] - columns.period_start[0]), int(columns.revision[0])) == (60, 1)
 
 

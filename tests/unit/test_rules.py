@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_the_standard_rules_are_there_and_inhibitors_come_first() -> None:
     names = [rule.name for rule in load_rules(Settings())]
-    assert sorted(names) == ["budget_burn", "budget_exhausted", "conversion_tracking", "traffic"]
+    assert sorted(names) == ["budget_burn", "budget_exhausted", "conversion_tracking", "pipeline", "traffic"]
     assert names.index("traffic") < min(names.index("budget_burn"), names.index("conversion_tracking"))
 
 
@@ -87,9 +87,9 @@ def test_a_ladder_that_cannot_serve_the_judges_is_refused() -> None:
 
 
 def test_the_document_names_every_rule_and_every_field() -> None:
-    from alerts.rules.model import BaselineParameters, BurnWindow, Inhibitor, Rule
+    from alerts.rules.model import BaselineParameters, BreakKind, BurnWindow, Inhibitor, Rule
 
     document = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
-    fields = [name for model in (Rule, BaselineParameters, BurnWindow, Inhibitor) for name in model.model_fields]
+    fields = [name for model in (Rule, BaselineParameters, BreakKind, BurnWindow, Inhibitor) for name in model.model_fields]
     missing = [name for name in (*fields, *(r.name for r in load_rules(Settings())), *JudgeName) if f"`{name}`" not in document]
     assert missing == []

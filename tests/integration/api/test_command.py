@@ -77,7 +77,7 @@ async def test_the_command_refuses_in_a_sentence(command: Callable[..., Any], wo
 async def test_the_command_says_that_redis_is_away(command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAMPAIGNWATCH_REDIS__URL", "redis://:secret@127.0.0.1:1/0")
     result = await asyncio.to_thread(command)
-    assert "@127.0.0.1:1/0 does not answer" in str(result.exception)
+    assert "Redis at redis://***@127.0.0.1:1/0 does not answer" in str(result.exception)
     assert "secret" not in str(result.exception)
 
 
