@@ -24,6 +24,9 @@ from tests.chaos.report import Report, RoundResult, round_line, show, show_failu
 from tests.chaos.rounds import Options, Run
 from tests.chaos.servers import Servers
 
+#: Events a second, at the least, while a planted bug is looked for.
+_PLANTED_RATE = 200
+
 
 def chaos(
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds of faults, each followed by a comparison of everything.")] = 100,
@@ -110,7 +113,9 @@ def run_planted(name: str, options: Options, kafka: str, redis: str, only: list[
         raise UserError(f"--planted: there is no {name!r}; there are {', '.join(PLANTED)}")
     bug = PLANTED[name]
     console.print(f"planted: {bug.name}: {bug.summary}", markup=False, highlight=False)
-    planted = replace(options, rounds=min(options.rounds, bug.rounds), launcher=("tests.chaos.planted", name), patience=30.0)
+    # Many events: what one of them spoils, the next one may mend, as it writes the same rows anew.
+    rate = max(options.rate, _PLANTED_RATE)
+    planted = replace(options, rounds=min(options.rounds, bug.rounds), rate=rate, launcher=("tests.chaos.planted", name), patience=30.0)
     return run_chaos(planted, kafka, redis, only or list(bug.faults), console, keep=keep)
 
 

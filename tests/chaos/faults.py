@@ -133,7 +133,7 @@ def plan_round(seed: int, number: int, kinds: Sequence[Kind], seconds: float) ->
     for kind in (in_turn[place], *drawn):
         # At least half a second after the beginning, so that there is something to lose.
         at, lasts = 0.5 + chance.random() * (seconds - 0.5), kind.lasts[0] + chance.random() * (kind.lasts[1] - kind.lasts[0])
-        faults.append(Planned(kind.name, round(at, 2), round(lasts, 2), round(chance.random(), 3)))
+        faults.append(Planned(kind.name, round(at, 2), round(lasts, 2), chance.randrange(1_000) / 1_000))
     return sorted(faults, key=lambda fault: fault.at)
 
 
