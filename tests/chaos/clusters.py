@@ -22,6 +22,7 @@ from tests.chaos.sides import DURABLE_KAFKA, KAFKA_NODES, MORE_PARTITIONS, REDIS
 #: Seconds until all copies of every partition are the same again.
 _IN_SYNC_WITHIN = 60.0
 _POLL = 0.3
+_TRIES = 3
 
 
 class ThreeKafkas:
@@ -33,6 +34,7 @@ class ThreeKafkas:
 
     def __init__(self, _directory: Path) -> None:
         self._cluster = KafkaCluster()
+        self._started = False
 
     @property
     def brokers(self) -> Sequence[Server]:
@@ -47,7 +49,15 @@ class ThreeKafkas:
         return self._cluster.bootstrap_servers
 
     def start(self) -> None:
-        self._cluster.start()
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                self._cluster.start()
+                self._started = True
+                return
+            except EmbeddedError:
+                # One of its ports was taken in the meantime; it chooses others, unless there is something that it must not lose.
+                if self._started or not tries_left:
+                    raise
 
     def wait_until_whole(self) -> None:
         asyncio.run(self._in_sync())
