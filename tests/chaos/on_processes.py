@@ -12,7 +12,7 @@ from tests.chaos.arena import SESSION_TIMEOUT, Arena, Planned
 from tests.chaos.fleet import Member
 
 #: Seconds that a rebuild of a long run's log may take on a busy machine.
-_REBUILT_WITHIN = 300.0
+_REBUILT_WITHIN = 120.0
 
 
 def one_of(members: Sequence[Member], pick: float) -> Member | None:
