@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 from redis.exceptions import RedisError
 
-from streams.app.worker import consumer_group
 from streams.config import Alerts, Kafka, Money, Settings, SpendSource, Streams, Topic
 from streams.config import Redis as RedisSettings
+from streams.kafka import consumer_group
 from streams.tables.keys import alerts_key
 from streams.tables.reader import TableReader
 from streams.topics import create_topics, plan
