@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from streams.errors import UserError
-from streams.secrets import refuse_in_file, with_files
+from streams.secrets import warn_of_file, with_files
 
 ENV_PREFIX = "CAMPAIGNWATCH_"
 Seconds = Annotated[float, Field(gt=0)]
@@ -538,7 +538,7 @@ def _where(error: Exception) -> str:
 def load(path: Path | None = None) -> Settings:
     """Read the settings from `path` (YAML, optional) and the environment.
 
-    Raises ConfigError, with file, key and reason, when they cannot be used; SecretError when a secret is not where it belongs.
+    Raises ConfigError, with file, key and reason, when they cannot be used; SecretError when a secret cannot be had.
     """
     content: Any = {}
     if path is not None:
@@ -553,7 +553,7 @@ def load(path: Path | None = None) -> Settings:
         for name in content:
             if not isinstance(name, str):
                 raise ConfigError(f"{path}: a section must be one of {', '.join(Settings.model_fields)}")
-        refuse_in_file(path, content, Settings, ENV_PREFIX)
+        warn_of_file(path, content, Settings, ENV_PREFIX)
     _refuse_unknown_sections()
     try:
         return Settings(**content)

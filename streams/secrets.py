@@ -6,6 +6,8 @@ by the environment, `CAMPAIGNWATCH_SLACK__BOT_TOKEN`, or by a file that the envi
 
 from __future__ import annotations
 
+import logging
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +17,15 @@ from pydantic import BaseModel, SecretStr
 
 from streams.errors import UserError
 
+log = logging.getLogger(__name__)
+
+_OTHERS = stat.S_IRGRP | stat.S_IROTH
 #: Bytes of a file that holds a secret; a certificate chain would fit, a log or a device would not.
 _LARGEST = 64 * 1024
 
 
 class SecretError(UserError):
-    """A secret cannot be had, or stands where none belongs. The message names the variable and the path, never the content."""
+    """A secret cannot be had. The message names the variable and the path, never the content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +102,17 @@ def _content(variable: str, path: Path) -> str:
     return secret
 
 
-def refuse_in_file(path: Path, content: Any, model: type[BaseModel], prefix: str) -> None:
-    """Raise SecretError when a settings file holds secrets: such files are copied, committed and pasted into questions."""
+def warn_of_file(path: Path, content: Any, model: type[BaseModel], prefix: str) -> None:
+    """Warn of a settings file that holds secrets and can be read by others than its owner: such files are copied and committed."""
     told = [secret for secret in secrets(model) if secret.is_told_by(content)]
-    if told:
-        lines = [
-            f"  {secret.key}: take it out, and set {secret.variable(prefix)}, or {secret.variable(prefix)}_FILE to the path of a file "
-            "that holds it alone"
-            for secret in told
-        ]
-        raise SecretError(f"{path}: a settings file is copied and committed, so it must not hold secrets:\n" + "\n".join(lines))
+    if told and path.stat().st_mode & _OTHERS:
+        log.warning(
+            "%s holds secrets (%s) and others can read it: chmod 600 it, or take them out and set %s, or %s_FILE to the path of a file",
+            path,
+            ", ".join(secret.key for secret in told),
+            told[0].variable(prefix),
+            told[0].variable(prefix),
+        )
 
 
 def shown_url(url: str) -> str:

@@ -31,7 +31,8 @@ from streams.tables.generations import PartitionTables
 from streams.tables.reader import TableReader
 
 #: Seconds that the right to rebuild lasts unless it is renewed, and between two looks at how far it has come.
-_LEASE, _LOOK = 30, 0.5
+_LEASE, _LOOK = 120, 0.5
+_LOST = "Redis forgot this rebuild, or was away so long that another may have begun; the tables in use are as before"
 _RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('EXPIRE', KEYS[1], ARGV[2]) end return 0"
 
 
@@ -73,7 +74,7 @@ async def rebuild(
     Raises RebuildError. Kafka and redis errors of the first steps pass through; later ones are waited out.
     """
     began = time.monotonic()
-    async with _alone(redis, settings), LogSource(settings) as source:
+    async with _alone(redis, settings) as token, LogSource(settings) as source:
         in_use = await generations.generation_in_use(redis, settings)
         topics = await source.partitions()
         lost = await _lost(settings, redis, source, list(topics))
@@ -86,7 +87,8 @@ async def rebuild(
             await _catch_up(source, owners, began, tell)
         result.records = sum(owner.meta.read for owner in owners.values() if owner.meta is not None)
         # Readers first: a worker that is fenced must find the new tables in use.
-        await generations.switch_to(redis, settings, result.generation)
+        if not await generations.switch_to(redis, settings, result.generation, token):
+            raise RebuildError(_LOST)
         await generations.retire(redis, settings, in_use, [(tp.topic, tp.partition) for tp in topics])
         result.seconds = time.monotonic() - began
         result.taken_over = await _taken_over(settings, redis, list(topics), result.generation, within=grace)
@@ -96,8 +98,11 @@ async def rebuild(
 
 
 @asynccontextmanager
-async def _alone(redis: Redis, settings: Settings) -> AsyncIterator[None]:
-    """The right to rebuild, which one process has at a time. Raises RebuildError while another has it, or when it is lost."""
+async def _alone(redis: Redis, settings: Settings) -> AsyncIterator[str]:
+    """The right to rebuild, which one process has at a time; gives the token that holds it.
+
+    Raises RebuildError while another has it, or when it is lost. Renewals that are late are no loss: the switch asks for the token.
+    """
     client: Any = redis
     key, token = generations.rebuild_key(settings), secrets.token_hex(8)
     if not await client.set(key, token, nx=True, ex=_LEASE):
@@ -108,25 +113,18 @@ async def _alone(redis: Redis, settings: Settings) -> AsyncIterator[None]:
 
     async def keep() -> None:
         nonlocal lost
-        good_until = time.monotonic() + _LEASE
-        while time.monotonic() < good_until:
+        while not lost:
             await asyncio.sleep(_LEASE / 6)
             with contextlib.suppress(RedisError, OSError, TimeoutError):
-                asked = time.monotonic()
-                if not await client.eval(_RENEW, 1, key, token, _LEASE):
-                    break
-                good_until = asked + _LEASE
-        lost = True
+                lost = not await client.eval(_RENEW, 1, key, token, _LEASE)
         task.cancel()
 
     keeping = asyncio.create_task(keep())
     try:
-        yield
+        yield token
     except asyncio.CancelledError:
         if lost:
-            raise RebuildError(
-                "Redis was away for too long, so that another rebuild may have begun; the tables in use are as before"
-            ) from None
+            raise RebuildError(_LOST) from None
         raise
     finally:
         keeping.cancel()

@@ -16,18 +16,19 @@ from streams.config import INPUT_TOPICS, Settings
 from streams.tables.keys import PartitionKeys, partitions_key
 from streams.tables.store import PartitionStore
 
+_SWITCH = "if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end redis.call('SET', KEYS[1], ARGV[1]) return 1"
 #: Keys that are deleted by one command.
 _AT_ONCE = 500
 
 
 def generation_key(settings: Settings) -> str:
     """Number of the generation in use; absent for the first."""
-    return f"{settings.redis.namespace}:generation:{settings.kafka.topic_prefix}"
+    return f"{settings.redis.namespace}:{{{settings.kafka.topic_prefix}}}:generation"
 
 
 def rebuild_key(settings: Settings) -> str:
     """Held by the rebuild that is running, if one is."""
-    return f"{generation_key(settings)}:rebuild"
+    return f"{settings.redis.namespace}:{{{settings.kafka.topic_prefix}}}:rebuild"
 
 
 def tables_namespace(namespace: str, generation: int) -> str:
@@ -63,9 +64,13 @@ async def generation_in_use(redis: Redis, settings: Settings) -> int:
     return int(await client.get(generation_key(settings)) or 0)
 
 
-async def switch_to(redis: Redis, settings: Settings, generation: int) -> None:
-    """Have every reader and worker use this generation; the workers come over as soon as they look, see `retire`."""
-    await redis.set(generation_key(settings), generation)
+async def switch_to(redis: Redis, settings: Settings, generation: int, token: str) -> bool:
+    """Have every reader and worker use this generation; the workers come over as soon as they look, see `retire`.
+
+    False, and nothing changed, when `token` does not hold the right to rebuild any more.
+    """
+    client: Any = redis
+    return bool(await client.eval(_SWITCH, 2, generation_key(settings), rebuild_key(settings), generation, token))
 
 
 async def retire(redis: Redis, settings: Settings, generation: int, partitions: Sequence[tuple[str, int]]) -> None:

@@ -186,6 +186,8 @@ class Consumer(driver.Consumer):
         states = await self._log_states_once_told(assigned) if assigned else {}
         if states is None:
             return
+        # Tables that fell back must not make the group's offsets fall back: those who look at them would think that somebody moved them.
+        self._committed_offset.update({tp: state.committed for tp, state in states.items() if state.committed >= 0})
         positions = await self._owners.acquire(states)
         if positions:
             await self._thread.seek_wait(positions)

@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from streams.config import Settings, Topic
-from streams.tables.generations import generation_key
+from streams.tables.generations import generation_key, rebuild_key
 from streams.tables.keys import PartitionKeys
 from streams.tables.reader import TableReader
 from tests.integration.conftest import client_of
@@ -130,8 +130,7 @@ async def test_a_rebuild_that_died_leaves_the_tables_as_they_were_and_the_next_o
         again = run(config, "rebuild")
         assert again.returncode == 2 and "another rebuild is running" in again.stderr
         async with client_of(one_partition.redis.url) as redis:
-            (lease,) = [key async for key in redis.scan_iter(match=f"{one_partition.redis.namespace}:generation:*:rebuild")]
-            await redis.delete(lease)
+            assert await redis.delete(rebuild_key(one_partition)) == 1
         after = run(config, "rebuild", "--grace", "12")
         assert after.returncode == 0, after.stderr
         assert total_clicks(one.url) == 30_000

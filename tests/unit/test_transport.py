@@ -49,6 +49,8 @@ class FakeThread:
     #: Offsets between which the log holds no record.
     nothing_between: set[tuple[int, int]] = field(default_factory=set)
     sought: list[Mapping[TP, int]] = field(default_factory=list)
+    #: The group's committed offsets.
+    group: dict[TP, int] = field(default_factory=dict)
     #: How often the broker does not answer.
     failures: int = 0
 
@@ -65,7 +67,7 @@ class FakeThread:
         if self.failures:
             self.failures -= 1
             raise KafkaTimeoutError
-        return {tp: LogState(10 + tp.partition, 1_000) for tp in tps}
+        return {tp: LogState(10 + tp.partition, 1_000, self.group.get(tp, -1)) for tp in tps}
 
     async def seek_wait(self, positions: Mapping[TP, int]) -> None:
         self.sought.append(positions)
@@ -205,6 +207,16 @@ async def test_an_assignment_starts_where_the_tables_are(rig: Rig) -> None:
     await rig.consumer.perform_seek()
     assert rig.owners.told == [("acquire", {CLICKS: LogState(10, 1_000), SPEND: LogState(13, 1_000)})]
     assert rig.thread.sought == [{CLICKS: 120, SPEND: 7}]
+
+
+async def test_tables_that_fell_back_do_not_make_the_groups_offsets_fall_back(rig: Rig) -> None:
+    rig.thread.group = {CLICKS: 130}
+    rig.owners.next_offset = {CLICKS: 120, SPEND: 7}
+    await rig.consumer.perform_seek()
+    assert rig.consumer.committed(CLICKS) == 130
+    assert rig.committable() == {SPEND: 7}
+    rig.owners.next_offset[CLICKS] = 131
+    assert rig.committable() == {CLICKS: 131, SPEND: 7}
 
 
 async def test_a_broker_that_does_not_answer_at_once_is_asked_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
