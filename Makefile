@@ -8,11 +8,12 @@ ARGS ?=
 UV ?= uv
 # Two at a time, each with its own broker and Redis; PARALLEL= runs them one after the other.
 PARALLEL ?= -n 2 --dist worksteal
+TESTS ?= tests/integration
 # Versions and hashes for every platform and Python; where to fetch them from is the machine's own setting.
 LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo chaos test test-apache test-cluster fuzz lint format types audit lock clean
+.PHONY: help install demo chaos test test-slow test-apache test-cluster fuzz lint format types audit lock clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -23,15 +24,18 @@ demo: $(VENV)/.installed ## the whole way of an event on this machine, with faul
 	@exec $(BIN)/campaignwatch demo $(ARGS)
 
 test: $(VENV)/.installed ## unit and integration tests, on the embedded broker and a real Redis
-	@exec $(BIN)/pytest -q -rfEs $(PARALLEL) $(ARGS)
+	@exec $(BIN)/pytest -q -rfEs $(PARALLEL) -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/.installed ## those that take long: faults of half a minute, every moment of a shutdown, clusters that fail over
+	@exec $(BIN)/pytest -q -rfEs $(PARALLEL) -m slow $(TESTS) $(ARGS)
 
 test-apache: $(VENV)/.installed ## integration tests on a real Apache Kafka (needs Java 17 and Maven)
 	@for tool in java mvn; do command -v $$tool >/dev/null || { \
 	  echo "make test-apache: no $$tool on PATH; install a Java runtime (17 or newer) and Maven, or use make test" >&2; exit 2; }; done
-	@CAMPAIGNWATCH_TEST_KAFKA=apache exec $(BIN)/pytest -q -rfEs $(PARALLEL) tests/integration $(ARGS)
+	@CAMPAIGNWATCH_TEST_KAFKA=apache exec $(BIN)/pytest -q -rfEs $(PARALLEL) -m "not slow or apache" $(TESTS) $(ARGS)
 
-test-cluster: $(VENV)/.installed ## integration tests on a Redis Cluster of six nodes
-	@CAMPAIGNWATCH_TEST_REDIS=cluster exec $(BIN)/pytest -q -rfEs $(PARALLEL) tests/integration $(ARGS)
+test-cluster: $(VENV)/.installed ## integration tests on three Kafka nodes and a Redis Cluster of six (TESTS=... for some; needs Java and Maven)
+	@CAMPAIGNWATCH_TEST_KAFKA=cluster CAMPAIGNWATCH_TEST_REDIS=cluster exec $(BIN)/pytest -q -rfEs $(TESTS) $(ARGS)
 
 fuzz: $(VENV)/.installed ## hostile payloads, 100,000 of them (ARGS="--payloads 1000000 --seed 1"); the smallest that fails is saved
 	@exec $(BIN)/python -m tests.fuzz $(ARGS)

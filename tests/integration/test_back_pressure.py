@@ -22,7 +22,7 @@ from tests.integration.proxies import Proxy
 from tests.integration.test_workers import owned, scraped
 from tests.integration.workers import Worker, applied, get, rows, send, until, worker
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 #: Seconds that the trouble lasts: five times the session time-out.
 TROUBLE = 30.0

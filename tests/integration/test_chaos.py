@@ -50,6 +50,7 @@ def test_the_tables_are_what_the_log_says_after_kills_of_the_broker() -> None:
     assert report.kills["kafka"] >= 1
 
 
+@pytest.mark.slow
 def test_the_tables_are_what_the_log_says_after_rebuilds() -> None:
     report, said = run(short(6, 2), "embedded", ["rebuild", "kill-rebuild"])
     assert report.good, said
@@ -95,7 +96,14 @@ def _runs(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("name", ["panes-not-loaded", "quarantine-not-written", "revisions-forgotten"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "panes-not-loaded",
+        pytest.param("quarantine-not-written", marks=pytest.mark.slow),
+        pytest.param("revisions-forgotten", marks=pytest.mark.slow),
+    ],
+)
 def test_a_planted_bug_is_found(name: str) -> None:
     said = io.StringIO()
     report = run_planted(name, short(5, 3), "embedded", "single", [], Console(file=said, width=200))

@@ -26,7 +26,7 @@ from tests.integration.test_breaks import admin_of, clicks, make_again
 from tests.integration.test_redis_secure import PASSWORD, documented_rules
 from tests.integration.workers import Worker, applied, get, send, until, worker
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 SECRET = "a-secret-that-nobody-may-see"
 

@@ -23,6 +23,7 @@ from streams.embedded.ports import free_port
 from tests.integration.test_notify import OPENED, a_change, append
 from tests.integration.workers import send, until
 
+pytestmark = pytest.mark.slow
 #: Every part that could be shown alone is one word.
 SECRETS = {
     "SLACK__BOT_TOKEN": "xoxb-S3CRETbot",

@@ -27,7 +27,7 @@ from tests.integration.test_redis_secure import PASSWORD, documented_rules, docu
 from tests.integration.test_workers import MOVED_WITHIN, Clicks, scraped
 from tests.integration.workers import Worker, applied, get, ledger, until, worker
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from tests.integration.conftest import Broker
 from tests.integration.processes import run, running, settings_file
 from tests.integration.workers import applied, own_settings, send, worker
 
+pytestmark = pytest.mark.slow
 #: Seconds from the signal to the end.
 WITHIN = 10.0
 #: What the two processes say first, once they hear signals.
