@@ -28,7 +28,7 @@ _STOP_WORKERS, _STOP_BACKING = 2.0, 1.0
 _OPEN: dict[str, str | None] = {
     "security_protocol": "PLAINTEXT",
     "sasl_username": None,
-    "sasl_password": None,
+    "sasl_password": None,  # nosec B105 - taken back, not given
     "ssl_ca_file": None,
     "ssl_cert_file": None,
     "ssl_key_file": None,

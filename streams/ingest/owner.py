@@ -184,9 +184,10 @@ class PartitionOwner:
         self._metrics.gone()
 
     async def drained(self) -> None:
-        """Wait until everything taken so far is applied."""
+        """Wait until everything taken so far is applied, whatever comes meanwhile."""
         async with self._changed:
-            await self._changed.wait_for(lambda: not self._pending or self._released)
+            taken = self._expected
+            await self._changed.wait_for(lambda: not self._pending or self.next_offset >= taken or self._released)
 
     async def doubt(self, why: str, *, sent_back: bool = False) -> None:
         """Have the partition claimed and looked at again before anything more is taken.

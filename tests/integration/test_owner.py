@@ -175,6 +175,22 @@ async def test_a_gap_in_the_log_itself_is_read_over(redis_url: str) -> None:
     assert (entry.read, entry.applied) == (80, 80)
 
 
+async def test_what_was_taken_is_applied_before_what_still_comes(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kafka = FakeLog(log_of(*["good"] * 40_000))
+    owners: list[PartitionOwner] = []
+    real = PartitionOwner.start
+
+    async def start(self: PartitionOwner, state: LogState) -> int:
+        owners.append(self)
+        return await real(self, state)
+
+    monkeypatch.setattr(PartitionOwner, "start", start)
+    async with owning(redis_url, kafka) as ledger:
+        await until(ledger, partial(has_read, 100))
+        await asyncio.wait_for(owners[0].drained(), 30)
+        assert owners[0].next_offset < 40_000, "records still came, and it did not wait for them"
+
+
 def fail_on_poison(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(topic: Topic, columns: Any, *rest: Any) -> Any:
         if "poison" in columns.dimensions["campaign_id"]:
