@@ -41,12 +41,15 @@ WITHOUT_TTL = {
     r"\{[^}]+\}:meta": "where a partition's reading goes on: bounded by the number of partitions",
     r"\{[^}]+\}:panes": "names of the panes that are kept, which leave with them",
     r"\{[^}]+\}:notes": "what broke the continuity: an entry per kind of break",
+    r"\{[^}]+\}:settings": "what the tables were written with: an entry per setting; of the key for user ids a digest",
+    r"\{[^}]+\}:generation": "which tables are in use",
     r"\{[^}]+\}:registry": "campaigns, until their deletion is read from the topic",
     r"partitions": "names of the partitions",
     r"partition_counts": "number of partitions of each topic",
     r"\{alerts\}:(incidents|state)": "open incidents; the resolved ones leave after alerts.keep_resolved_days",
     r"\{alerts\}:outbox": "at most alerts.outbox_length changes, delivered ones for an hour",
     r"\{alerts\}:cursor:\w+": "how far a sink is: an id of an entry",
+    r"\{alerts\}:commits": "number of writes of incidents",
     r"\{alerts\}:fence": "number of terms of leadership",
 }
 
