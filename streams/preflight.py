@@ -176,7 +176,7 @@ def _why_not(settings: Settings, where: str, error: BaseException) -> str:
         return f"Redis at {where} shows a certificate that no known CA vouches for ({reason}); set redis.ca_file to the CA's certificate."
     if secure and ("CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason.upper()):
         return f"Redis at {where} asks for a client certificate ({reason}); set redis.cert_file and redis.key_file."
-    if secure and settings.redis.cert_file is None and "closed by server" in reason:
+    if secure and settings.redis.cert_file is None and ("closed by server" in reason or "reset by peer" in reason):
         return (
             f"Redis at {where} closes the connection after the TLS greeting ({reason}), as one does that asks for a client certificate; "
             "set redis.cert_file and redis.key_file."
