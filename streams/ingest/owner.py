@@ -90,6 +90,8 @@ class PartitionOwner:
         self._flush_events = settings.streams.flush_events
         self._unprocessable: dict[int, Refusal] = {}
         self._given_up = 0
+        #: Offset of the record that the program failed on last, by itself.
+        self._suspect = -1
         self._expected = -1
         #: Why the log may not go on where the tables end, and the partition has to be looked at again; None while all is well.
         self._doubt: str | None = None
@@ -346,6 +348,10 @@ class PartitionOwner:
             return _FIRST_RETRY
         if batch[0].offset in self._unprocessable or self._given_up >= _MOST_GIVEN_UP:
             return None
+        if self._suspect != batch[0].offset:
+            # Once may be by chance; what is wrong with the record is wrong again.
+            self._suspect = batch[0].offset
+            return _FIRST_RETRY
         self._given_up += 1
         detail = f"Campaignwatch itself failed on this record ({type(error).__name__}); the worker's log has the traceback: report it"
         self._unprocessable[batch[0].offset] = Refusal(Reason.UNPROCESSABLE, detail)
@@ -435,7 +441,10 @@ class PartitionOwner:
             except Fenced:
                 self.hindered = None
                 raise
-            except (RedisError, OSError, TimeoutError, KafkaFailure, CannotClaim, Superseded) as error:
+            except Exception as error:
+                # Whatever a client raises while its connections break: no record is to blame for it.
+                if not isinstance(error, RedisError | OSError | TimeoutError | KafkaFailure | CannotClaim | Superseded):
+                    log.exception("%s: could not %s for a reason of the program's own", self._name, what)
                 self._metrics.retried()
                 self.hindered = f"could not {what}: {type(error).__name__}: {error}"
                 log.warning("%s: could not %s (%s: %s); next try in %.1f s", self._name, what, type(error).__name__, error, delay)

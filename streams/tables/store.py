@@ -5,14 +5,16 @@ The only room beside reader.py that talks to Redis.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 import msgpack
 import numpy as np
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from streams.privacy.erased import ERASING, Erased, load_erased
 from streams.tables.keys import KINDS, PartitionKeys, partitions_key
@@ -36,6 +38,17 @@ class Fenced(Exception):
 
 class Superseded(Exception):
     """These tables are no longer in use: others were built in their place."""
+
+
+@contextlib.contextmanager
+def _as_redis_errors() -> Iterator[None]:
+    """What else the client raises while its connections break (an attribute of a connection that is gone) is Redis being away, too."""
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError):
+        raise
+    except Exception as error:
+        raise ConnectionError(f"the client of Redis failed: {error!r}") from error
 
 
 class PartitionStore:
@@ -147,7 +160,8 @@ class PartitionStore:
             pipe.hgetall(self.keys.pane(*pane))
             for sketch, cube in sketches:
                 pipe.get(self.keys.sketch(sketch, *pane, cube))
-        answers = iter(await pipe.execute())
+        with _as_redis_errors():
+            answers = iter(await pipe.execute())
         for day in days:
             tables.load_day(day, {cube: next(answers) or b"" for cube in (*self._cubes, KINDS)})
         for pane in panes:
@@ -166,7 +180,8 @@ class PartitionStore:
         pipe = self._redis.pipeline(transaction=False)
         for day, fields in identities.items():
             pipe.hmget(self.keys.reports(day), list(fields))
-        answers = await pipe.execute()
+        with _as_redis_errors():
+            answers = await pipe.execute()
         wanted = [field for fields in identities.values() for field in fields]
         found = [value for answer in answers for value in answer]
         return {field: value for field, value in zip(wanted, found, strict=True) if value is not None}

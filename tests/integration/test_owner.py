@@ -26,9 +26,11 @@ from streams.ingest.continuity import LogState
 from streams.ingest.facts import facts_of
 from streams.ingest.owner import PartitionOwner
 from streams.metrics.ingest import IngestMetrics
+from streams.tables import store
 from streams.tables.generations import PartitionTables
 from streams.tables.opentables import OpenTables
 from streams.tables.reader import TableReader
+from streams.tables.store import PartitionStore
 from streams.tables.windows import PartitionLedger
 from streams.transport import Batch
 from tests.integration.conftest import client_of
@@ -284,3 +286,31 @@ async def test_an_assignment_that_is_given_up_half_way_leaves_no_owner_asleep(re
         (entry,) = await until(TableReader(redis, settings).ledger, partial(has_read, 40))
         assert entry.applied == 40
         await partitions.release_all()
+
+
+async def test_a_client_that_breaks_is_no_records_fault(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client whose connection is closed under it may raise anything: it is tried again, and nothing goes to quarantine."""
+    broken = {"apply": 3, "load": 3, "reports": 0}
+
+    def breaking(name: str) -> None:
+        real = getattr(PartitionStore, name)
+
+        async def call(self: PartitionStore, *arguments: Any) -> Any:
+            if broken[name]:
+                broken[name] -= 1
+                if name == "apply":
+                    raise AttributeError("'NoneType' object has no attribute 'writelines'")
+                with store._as_redis_errors():
+                    raise AttributeError("'NoneType' object has no attribute 'writelines'")
+            return await real(self, *arguments)
+
+        monkeypatch.setattr(PartitionStore, name, call)
+
+    for name in broken:
+        breaking(name)
+    kafka = FakeLog(log_of("good"))
+    async with owning(redis_url, kafka) as ledger:
+        (entry,) = await until(ledger, partial(has_read, 1), timeout=60)
+    assert (entry.applied, entry.quarantined) == (1, 0)
+    assert kafka.quarantined == []
+    assert not any(broken.values())
