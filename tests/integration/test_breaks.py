@@ -74,6 +74,7 @@ def total_clicks(url: str) -> int:
 
 
 @pytest.mark.parametrize("records", [20, 300])
+@pytest.mark.slow
 async def test_a_topic_made_again_while_no_worker_ran(one_partition: Settings, tmp_path: Path, records: int) -> None:
     """Whether the new one has fewer records than were read of the old one, or more."""
     with worker(one_partition, tmp_path) as one:
@@ -130,6 +131,7 @@ async def test_retention_that_goes_past_a_worker(one_partition: Settings, tmp_pa
                 assert entry["in"] == 200 - sum(gone for _, gone in breaks(entry).values())
 
 
+@pytest.mark.slow
 async def test_redis_emptied_while_no_worker_ran(one_partition: Settings, tmp_path: Path) -> None:
     with worker(one_partition, tmp_path) as one:
         await send(one_partition, Topic.CLICKS, clicks(0, 100))
@@ -143,6 +145,7 @@ async def test_redis_emptied_while_no_worker_ran(one_partition: Settings, tmp_pa
         assert total_clicks(two.url) == 100
 
 
+@pytest.mark.slow
 async def test_offsets_of_the_group_that_somebody_reset(one_partition: Settings, tmp_path: Path) -> None:
     topic = TopicPartition(one_partition.topic(Topic.CLICKS), 0)
     with worker(one_partition, tmp_path) as one:

@@ -78,6 +78,7 @@ async def test_tables_are_built_anew_under_running_workers(ready: Settings, tmp_
         assert total_clicks(two.url) == log.different - 1
 
 
+@pytest.mark.slow
 async def test_after_a_topic_was_made_again_a_rebuild_counts_the_new_one_only(one_partition: Settings, tmp_path: Path) -> None:
     with worker(one_partition, tmp_path) as one:
         await send(one_partition, Topic.CLICKS, clicks(0, 100))
@@ -115,6 +116,7 @@ async def test_what_the_log_has_lost_is_not_given_up_unasked(one_partition: Sett
         assert total_clicks(one.url) == 60
 
 
+@pytest.mark.slow
 async def test_a_rebuild_that_died_leaves_the_tables_as_they_were_and_the_next_one_cleans_up(
     one_partition: Settings, tmp_path: Path
 ) -> None:
@@ -138,6 +140,7 @@ async def test_a_rebuild_that_died_leaves_the_tables_as_they_were_and_the_next_o
         assert spaces == {f"{one_partition.redis.namespace}~1"}
 
 
+@pytest.mark.slow
 async def test_a_switch_that_redis_forgot_leaves_no_partition_without_tables(one_partition: Settings, tmp_path: Path) -> None:
     """On a cluster the key that says which tables are in use can fall back alone."""
     with worker(one_partition, tmp_path) as one:

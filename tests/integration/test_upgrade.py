@@ -307,6 +307,7 @@ async def set_form(redis: Redis, settings: Settings, form: int) -> None:
         await redis.hset(key, "format", form)
 
 
+@pytest.mark.slow
 async def test_a_worker_counts_tables_of_an_unreadable_form_anew(ready: Settings, redis: Redis, tmp_path: Path) -> None:
     with worker(ready, tmp_path) as one:
         await send(ready, Topic.CLICKS, clicks(0, 200))
@@ -326,6 +327,7 @@ async def test_a_worker_counts_tables_of_an_unreadable_form_anew(ready: Settings
         assert breaks(entry_of(ledger(three.url), ready, partition)) == {"form_unreadable": (1, 200)}
 
 
+@pytest.mark.slow
 async def test_a_worker_that_is_too_old_says_so_and_goes_on_when_it_can(ready: Settings, redis: Redis, tmp_path: Path) -> None:
     with worker(ready, tmp_path) as one:
         await send(ready, Topic.CLICKS, clicks(0, 50))
