@@ -251,8 +251,16 @@ def _csv_block(block: bytes, columns: list[str], separator: str, first_line: int
     schema = dict.fromkeys(columns, pl.String())
     if not good:
         return Batch(_numbered(pl.DataFrame(schema=schema), []), faults)
+    # Behind a line that is skipped: a block that began with x^ would be taken for a compressed file.
     frame = pl.read_csv(
-        b"\n".join(good), has_header=False, schema=schema, separator=separator, quote_char=None, raise_if_empty=False, infer_schema=False
+        b"\n".join([b"#", *good]),
+        has_header=False,
+        skip_rows=1,
+        schema=schema,
+        separator=separator,
+        quote_char=None,
+        raise_if_empty=False,
+        infer_schema=False,
     )
     if frame.height != len(rows):
         raise ValueError(f"lines {rows[0]} to {rows[-1]}: {len(rows)} lines were read as {frame.height} rows")

@@ -89,6 +89,15 @@ def test_csv_is_read_as_the_csv_module_writes_it(
     assert [tuple(v or "" for v in row) for row in frame.drop(ROW).iter_rows()] == rows
 
 
+@pytest.mark.parametrize("value", ["x^", "x\x01"])
+def test_a_block_that_begins_like_a_compressed_file_is_read_as_it_is(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(f"a,b\n{value},1\n{value},2\n".encode())
+    frame, faults = read(open_source(path))
+    assert faults == []
+    assert [tuple(row) for row in frame.drop(ROW).iter_rows()] == [(value, "1"), (value, "2")]
+
+
 def test_a_column_without_a_name_is_no_obstacle(tmp_path: Path) -> None:
     frame, faults = read(written(tmp_path, "x.csv", b",campaign,clicks\n0,c-1,3\n1,c-2,4\n"))
     assert faults == []
