@@ -13,9 +13,8 @@ A pipeline may span slots unless it is a transaction. After a redirect it is sen
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from redis.asyncio import ConnectionPool, Redis, RedisCluster, SSLConnection
@@ -36,20 +35,12 @@ from redis.exceptions import (
 )
 
 from streams.errors import UserError
+from streams.redis_errors import as_redis_errors
 
 _CONNECTIONS = 10_000
 #: Options of a node's connections that a plain pool does not take, or sets itself.
 _OF_NODES = ("host", "port", "connection_class", "response_callbacks", "max_connections", "himport_registry")
 _TOPOLOGY_ERRORS = (ConnectionError, TimeoutError, ClusterDownError, AskError, TryAgainError)
-
-
-@contextlib.contextmanager
-def _as_redis_errors() -> Iterator[None]:
-    """Raise what a cluster in trouble makes the library raise as redis errors."""
-    try:
-        yield
-    except RedisClusterException as error:
-        raise ClusterError(str(error)) from error
 
 
 class ClusterClient(RedisCluster):
@@ -84,7 +75,7 @@ class ClusterClient(RedisCluster):
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         """The library's hook: every command but those of pipelines."""
-        with _as_redis_errors():
+        with as_redis_errors():
             return await super().execute_command(*args, **kwargs)
 
     def register_script(self, script: str | bytes | memoryview) -> Any:
@@ -105,7 +96,7 @@ class ClusterClient(RedisCluster):
         """The master that serves a key, as far as known."""
         if self._initialize:
             await self.initialize()
-        with _as_redis_errors():
+        with as_redis_errors():
             return self.nodes_manager.get_node_from_slot(self.keyslot(key))
 
     def plain(self, node: ClusterNode) -> Redis:
@@ -189,11 +180,13 @@ class _ClusterPipeline(Pipeline):
                 args, options = commands[position]
                 pipe.execute_command(*args, **options)
             try:
-                for position, answer in zip(positions, await pipe.execute(raise_on_error), strict=True):
-                    answers[position] = answer
+                with as_redis_errors():
+                    found = await pipe.execute(raise_on_error)
             except _TOPOLOGY_ERRORS as error:
                 await self._cluster.learn(error, nodes[name])
                 raise
+            for position, answer in zip(positions, found, strict=True):
+                answers[position] = answer
 
         outcomes = await asyncio.gather(*(send(name, positions) for name, positions in parts.items()), return_exceptions=True)
         for outcome in outcomes:

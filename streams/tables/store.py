@@ -5,18 +5,17 @@ The only room beside reader.py that talks to Redis.
 
 from __future__ import annotations
 
-import contextlib
 import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 import msgpack
 import numpy as np
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from streams.privacy.erased import ERASING, Erased, load_erased
+from streams.redis_errors import as_redis_errors
 from streams.tables.keys import KINDS, PartitionKeys, partitions_key
 from streams.tables.meta import FORMAT, Meta
 from streams.tables.opentables import Command, OpenTables, PaneId
@@ -38,17 +37,6 @@ class Fenced(Exception):
 
 class Superseded(Exception):
     """These tables are no longer in use: others were built in their place."""
-
-
-@contextlib.contextmanager
-def _as_redis_errors() -> Iterator[None]:
-    """What else the client raises while its connections break (an attribute of a connection that is gone) is Redis being away, too."""
-    try:
-        yield
-    except (RedisError, OSError, TimeoutError):
-        raise
-    except Exception as error:
-        raise ConnectionError(f"the client of Redis failed: {error!r}") from error
 
 
 class PartitionStore:
@@ -160,7 +148,7 @@ class PartitionStore:
             pipe.hgetall(self.keys.pane(*pane))
             for sketch, cube in sketches:
                 pipe.get(self.keys.sketch(sketch, *pane, cube))
-        with _as_redis_errors():
+        with as_redis_errors():
             answers = iter(await pipe.execute())
         for day in days:
             tables.load_day(day, {cube: next(answers) or b"" for cube in (*self._cubes, KINDS)})
@@ -180,7 +168,7 @@ class PartitionStore:
         pipe = self._redis.pipeline(transaction=False)
         for day, fields in identities.items():
             pipe.hmget(self.keys.reports(day), list(fields))
-        with _as_redis_errors():
+        with as_redis_errors():
             answers = await pipe.execute()
         wanted = [field for fields in identities.values() for field in fields]
         found = [value for answer in answers for value in answer]

@@ -26,7 +26,7 @@ from streams.ingest.continuity import LogState
 from streams.ingest.facts import facts_of
 from streams.ingest.owner import PartitionOwner
 from streams.metrics.ingest import IngestMetrics
-from streams.tables import store
+from streams.redis_errors import as_redis_errors
 from streams.tables.generations import PartitionTables
 from streams.tables.opentables import OpenTables
 from streams.tables.reader import TableReader
@@ -300,7 +300,7 @@ async def test_a_client_that_breaks_is_no_records_fault(redis_url: str, monkeypa
                 broken[name] -= 1
                 if name == "apply":
                     raise AttributeError("'NoneType' object has no attribute 'writelines'")
-                with store._as_redis_errors():
+                with as_redis_errors():
                     raise AttributeError("'NoneType' object has no attribute 'writelines'")
             return await real(self, *arguments)
 

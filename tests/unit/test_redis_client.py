@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from redis.asyncio import Redis as Client
-from redis.exceptions import ClusterError, RedisError
+from redis.exceptions import ClusterError, RedisClusterException, RedisError
 
 from streams.config import Redis, Settings
 from streams.errors import UserError
 from streams.redis_client import connect, shown
 from streams.redis_cluster import ClusterClient
+from streams.redis_errors import as_redis_errors
 
 
 def of(**section: Any) -> Settings:
@@ -87,3 +88,11 @@ async def test_a_cluster_of_which_nothing_answers_is_a_redis_error() -> None:
         with pytest.raises(RedisError):
             await pipe.get("x").execute()
     await client.aclose()
+
+
+@pytest.mark.parametrize("error", [AttributeError("'NoneType' object has no attribute 'writelines'"), RedisClusterException("no node")])
+def test_whatever_comes_out_of_a_client_whose_connections_break_is_a_redis_error(error: Exception) -> None:
+    with pytest.raises(RedisError) as raised, as_redis_errors():
+        raise error
+    assert raised.value.__cause__ is error
+    assert str(error) in str(raised.value)
