@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from faust.types import TP
 
 from streams.ingest.continuity import LogState
+from streams.transport.log_states import log_states
 from streams.transport.topic_metadata import TopicMetadata, topic_metadata
 
 log = logging.getLogger(__name__)
@@ -54,9 +55,7 @@ class LogEnds:
         if consumer is None:
             raise KafkaConnectionError("not connected at present")
         partition = TopicPartition(tp.topic, tp.partition)
-        topic = (await topic_metadata(consumer._client, [tp.topic])).get(tp.topic)
-        earliest, end = await consumer.beginning_offsets([partition]), await consumer.end_offsets([partition])
-        return LogState(earliest[partition], end[partition], topic_id=topic.topic_id if topic is not None else "")
+        return (await log_states(consumer, [partition]))[partition]
 
     async def run(self) -> None:
         """Ask again and again until cancelled. The broker being away leaves what was known."""
@@ -65,6 +64,9 @@ class LogEnds:
                 await self._ask_on()
             except (KafkaError, OSError) as error:
                 log.debug("the ends of the partitions cannot be asked for: %s", error)
+            except Exception:
+                # Owners that claim their partition again ask here: without it they would wait for ever.
+                log.exception("asking where the partitions end failed; asking again")
             await asyncio.sleep(_EVERY)
 
     async def _ask_on(self) -> None:

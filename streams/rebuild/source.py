@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,10 @@ from streams.events.refusal import Refusal
 from streams.ingest.continuity import LogState
 from streams.ingest.owner import KafkaFailure, PartitionOwner
 from streams.kafka import connection
-from streams.transport.topic_metadata import TopicMetadata, topic_metadata
+from streams.transport.log_states import log_states
+from streams.transport.topic_metadata import topic_metadata
+
+log = logging.getLogger(__name__)
 
 #: Milliseconds that a fetch waits for records.
 _WAIT_MS = 500
@@ -54,11 +58,7 @@ class LogSource:
 
     async def states(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, LogState]:
         """Where the log of each partition begins and ends."""
-        topics = await topic_metadata(self._consumer._client, {tp.topic for tp in partitions})
-        earliest = await self._consumer.beginning_offsets(list(partitions))
-        end = await self._consumer.end_offsets(list(partitions))
-        unknown = TopicMetadata("", 0)
-        return {tp: LogState(earliest[tp], end[tp], topic_id=topics.get(tp.topic, unknown).topic_id) for tp in partitions}
+        return await log_states(self._consumer, partitions)
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
         """Read a partition from `offset` on."""
@@ -66,9 +66,15 @@ class LogSource:
         self._positions[tp] = offset
 
     async def feed(self, owners: Mapping[TopicPartition, PartitionOwner]) -> None:
-        """Hand every owner what its partition holds, until cancelled."""
+        """Hand every owner what its partition holds, until cancelled. Kafka being away is waited out."""
         while True:
-            for tp, records in (await self._consumer.getmany(timeout_ms=_WAIT_MS)).items():
+            try:
+                fetched = await self._consumer.getmany(timeout_ms=_WAIT_MS)
+            except KafkaError as error:
+                log.warning("the log cannot be read at present (%r); trying again", error)
+                await asyncio.sleep(_WAIT_MS / 1_000)
+                continue
+            for tp, records in fetched.items():
                 since = self._positions[tp]
                 self._positions[tp] = records[-1].offset + 1
                 await owners[tp].take(records, since)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, cast
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -20,7 +20,7 @@ from faust.types import TP, ConsumerMessage, Message
 from mode.utils.futures import notify
 
 from streams.ingest.continuity import LogState
-from streams.transport.topic_metadata import TopicMetadata, topic_metadata
+from streams.transport.log_states import log_states
 
 log = logging.getLogger(__name__)
 
@@ -114,19 +114,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _log_states(self, tps: Sequence[TopicPartition]) -> dict[TP, LogState]:
         consumer = self._ensure_consumer()
-        # At once: each alone would wait behind a fetch that waits for records.
-        topics, committed, earliest, end = await asyncio.gather(
-            topic_metadata(consumer._client, {tp.topic for tp in tps}),
-            consumer._coordinator.fetch_committed_offsets(tps),
-            consumer.beginning_offsets(tps),
-            consumer.end_offsets(tps),
-        )
-        result = {}
-        for tp in tps:
-            topic = topics.get(tp.topic, TopicMetadata("", 0))
-            group = committed[tp].offset if tp in committed else -1
-            result[TP(tp.topic, tp.partition)] = LogState(earliest[tp], end[tp], group, topic.topic_id)
-        return result
+        states, committed = await asyncio.gather(log_states(consumer, tps), consumer._coordinator.fetch_committed_offsets(tps))
+        return {
+            TP(tp.topic, tp.partition): replace(state, committed=committed[tp].offset) if tp in committed else state
+            for tp, state in states.items()
+        }
 
     async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
         # The call seeks before it awaits anything.
