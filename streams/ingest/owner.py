@@ -158,14 +158,7 @@ class PartitionOwner:
         self._seek_due = True
 
     async def _live(self, state: LogState) -> None:
-        while not self._released:
-            try:
-                await self._until_done("claim the partition", lambda: self._load(state))
-                break
-            except Exception as error:
-                log.exception("%s: could not be claimed; trying again", self._name)
-                self.hindered = f"could not claim the partition: {error!r}"
-                await asyncio.sleep(_LAST_RETRY)
+        await self._until_done("claim the partition", lambda: self._load(state))
         self._settled.set()
         await self._run()
 
