@@ -22,7 +22,24 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.sides import DURABLE_KAFKA, KAFKA_PROXY, MORE_PARTITIONS, REDIS_FILE, REDIS_PROXY, Kafka, RedisSide
 
 
-class OneApacheKafka:
+class _OneBroker:
+    """What is said of one broker alone, whichever it is."""
+
+    _server: ApacheKafka | EmbeddedBroker
+
+    @property
+    def brokers(self) -> Sequence[Server]:
+        return [self._server]
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return self._server.bootstrap_servers
+
+    def wait_until_whole(self) -> None:
+        """A server that is started is whole."""
+
+
+class OneApacheKafka(_OneBroker):
     """Apache Kafka with two listeners: the harness's own, and one that is advertised as the proxy's address."""
 
     offers = frozenset({DURABLE_KAFKA, KAFKA_PROXY, MORE_PARTITIONS})
@@ -44,14 +61,6 @@ class OneApacheKafka:
         )
 
     @property
-    def brokers(self) -> Sequence[Server]:
-        return [self._server]
-
-    @property
-    def bootstrap_servers(self) -> str:
-        return self._server.bootstrap_servers
-
-    @property
     def product_servers(self) -> str:
         assert self.proxy is not None
         return f"{ports.HOST}:{self.proxy.port}"
@@ -61,16 +70,13 @@ class OneApacheKafka:
         self.proxy.start()
         self._server.start()
 
-    def wait_until_whole(self) -> None:
-        """A server that is started is whole."""
-
     def close(self) -> None:
         self._server.close()
         if self.proxy is not None:
             self.proxy.close()
 
 
-class OneEmbeddedBroker:
+class OneEmbeddedBroker(_OneBroker):
     """The broker of the tests: it can be paused, but forgets its log when it ends, and advertises one address only."""
 
     offers: frozenset[str] = frozenset()
@@ -81,22 +87,11 @@ class OneEmbeddedBroker:
         self._server = EmbeddedBroker(directory=directory)
 
     @property
-    def brokers(self) -> Sequence[Server]:
-        return [self._server]
-
-    @property
-    def bootstrap_servers(self) -> str:
-        return self._server.bootstrap_servers
-
-    @property
     def product_servers(self) -> str:
         return self._server.bootstrap_servers
 
     def start(self) -> None:
         self._server.start()
-
-    def wait_until_whole(self) -> None:
-        """A server that is started is whole."""
 
     def close(self) -> None:
         self._server.close()

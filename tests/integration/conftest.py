@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis as Client
 
+from alerts.demo.slack_stand_in import SlackStandIn
 from streams.config import Alerts, Kafka, Redis, Settings, Streams
 from streams.embedded import ApacheKafka, EmbeddedBroker, EmbeddedRedis, KafkaCluster, RedisCluster
 from streams.redis_client import connect
@@ -66,6 +67,14 @@ def client_of(url: str, *, timeout: float = 5.0) -> Client:
 
 
 @pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Client]:
+    """A client of the session's Redis, emptied."""
+    client = client_of(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
 def settings(broker: Broker, redis_url: str) -> Settings:
     """Settings for this test alone: its own topic prefix and namespace, free HTTP ports. The topics are not there yet."""
     unique = uuid.uuid4().hex[:8]
@@ -100,3 +109,20 @@ async def ready(settings: Settings, make_topics: CreateTopics) -> Settings:
     """`settings`, with its topics created."""
     await make_topics(settings)
     return settings
+
+
+@pytest.fixture
+async def one_partition(settings: Settings) -> Settings:
+    """Topics of one partition each, so that offsets are numbers of records."""
+    settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"partitions": 1})})
+    await create_topics(settings)
+    return settings
+
+
+@pytest.fixture
+async def slack() -> AsyncIterator[SlackStandIn]:
+    """Slack, as far as the tests can have it, without limits that a test would meet."""
+    stand_in = SlackStandIn(rate=1_000, update_rate=1_000, burst=1_000)
+    await stand_in.start()
+    yield stand_in
+    await stand_in.stop()

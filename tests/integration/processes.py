@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,18 @@ def run(config: Path, *words: str | Path, timeout: float = 120) -> subprocess.Co
 
 @contextmanager
 def running(config: Path, log: Path, *words: str | Path, cwd: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that goes on while the test does, its output in `log`; ended at the end, by force if it must be."""
+    """A command that goes on while the test does, its output in `log`; ended at the end, by force if it must be."""
+    with started(command(config, *words), log, cwd=cwd) as process:
+        yield process
+
+
+@contextmanager
+def started(
+    words: list[str], log: Path, *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Any process in the same way; `env` replaces the environment."""
     with log.open("wb") as output:
-        process = subprocess.Popen(command(config, *words), stdout=output, stderr=subprocess.STDOUT, cwd=cwd)
+        process = subprocess.Popen(words, env=env, stdout=output, stderr=subprocess.STDOUT, cwd=cwd)
         try:
             yield process
         finally:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
 from redis.asyncio import Redis
 
 from alerts.app.evaluator import Evaluator
@@ -24,28 +22,12 @@ from streams.ingest.continuity import Break, Finding
 from streams.tables.keys import PartitionKeys
 from streams.tables.reader import TableReader
 from streams.tables.store import PartitionStore
-from tests.integration.conftest import client_of
 from tests.integration.test_alerts_incidents import outbox, tables_at
 from tests.integration.test_notify import by_token, delivering, only_slack, seqs, until
 from tests.integration.workers import applied, ledger, send, worker
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 OPENED, UPDATED, RESOLVED = ChangeKind.OPENED, ChangeKind.UPDATED, ChangeKind.RESOLVED
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = client_of(redis_url)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
-async def slack() -> AsyncIterator[SlackStandIn]:
-    stand_in = SlackStandIn(rate=1_000, update_rate=1_000, burst=1_000)
-    await stand_in.start()
-    yield stand_in
-    await stand_in.stop()
 
 
 async def break_at(redis: Redis, settings: Settings, at: datetime, kind: Break, records: int, topic: Topic = Topic.CLICKS) -> None:

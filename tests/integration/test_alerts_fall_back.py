@@ -28,12 +28,10 @@ from streams.embedded import EmbeddedRedis
 from streams.ingest.continuity import Break
 from streams.tables.keys import alerts_key
 from tests.integration.conftest import client_of
-from tests.integration.test_alerts_breaks import NOON, a_term, break_at, redis, slack
+from tests.integration.test_alerts_breaks import NOON, a_term, break_at
 from tests.integration.test_alerts_incidents import outbox
 from tests.integration.test_alerts_leader import opened, step_of
 from tests.integration.test_notify import a_change, append, by_token, by_webhook, delivering, metric, only_slack, seqs, told, until
-
-__all__ = ["redis", "slack"]
 
 OPENED, UPDATED, RESOLVED = ChangeKind.OPENED, ChangeKind.UPDATED, ChangeKind.RESOLVED
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,19 +19,11 @@ from streams.api.incidents import StoredIncidents
 from streams.config import Alerts, Settings, Topic
 from streams.tables.keys import alerts_key
 from streams.tables.reader import TableReader
-from tests.integration.conftest import client_of
 from tests.integration.filling import Fact, Filled, fill
 
 #: A whole minute.
 NOON = 1_795_435_200_000
 STEP = 10_000
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = client_of(redis_url)
-    yield client
-    await client.aclose()
 
 
 def facts(until: int, clicks: dict[str, list[tuple[int, int]]]) -> list[Fact]:

@@ -24,16 +24,8 @@ from alerts.incidents.life import Step
 from alerts.incidents.store import IncidentStore, LeaseLost
 from streams.config import Alerts, Settings
 from streams.tables.keys import alerts_key
-from tests.integration.conftest import client_of
 
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = client_of(redis_url)
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture

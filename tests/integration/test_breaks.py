@@ -19,14 +19,6 @@ from tests.integration.test_workers import now_ms, scraped
 from tests.integration.workers import Ledger, applied, ledger, rows, send, until, worker
 
 
-@pytest.fixture
-async def one_partition(settings: Settings) -> Settings:
-    """Topics of one partition each, so that offsets are numbers of records."""
-    settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"partitions": 1})})
-    await create_topics(settings)
-    return settings
-
-
 @asynccontextmanager
 async def admin_of(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)

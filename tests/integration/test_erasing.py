@@ -7,7 +7,6 @@ import json
 import sys
 import time
 from asyncio.subprocess import PIPE, Process, create_subprocess_exec
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +38,6 @@ WINDOW = (NOW - 600_000, NOW + 60_000)
 @pytest.fixture
 def settings(redis_url: str) -> Settings:
     return Settings(kafka=Kafka(topic_prefix="erase"), redis=RedisSettings(url=redis_url), privacy=Privacy(user_key=SecretStr("test")))
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = Redis.from_url(redis_url)
-    yield client
-    await client.aclose()
 
 
 def log_of(users: list[str], first: int = 0, at: int = NOW) -> list[LogRecord]:

@@ -9,8 +9,6 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from redis.asyncio import Redis as AsyncRedis
 from streams.config import ENV_PREFIX, Settings, Topic
 from streams.embedded import EmbeddedRedis
 from streams.embedded.ports import free_port
+from tests.integration.processes import started
 from tests.integration.test_notify import OPENED, a_change, append
 from tests.integration.workers import send, until
 
@@ -114,22 +113,6 @@ def pages(base: str) -> str:
     return "\n".join(ask(base + path, login)[1] for path in PAGES for login in (LOGIN, {"Authorization": "Bearer x"}, {}))
 
 
-@contextmanager
-def started(role: str, log: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as output:
-        words = [sys.executable, "-m", "alerts.cli", role]
-        process = subprocess.Popen(words, env=environment(**variables), stdout=output, stderr=subprocess.STDOUT, cwd=log.parent)
-        try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
 _SLACK_FAILS = re.compile(r'campaignwatch_notify_retried_total\{reason="unreachable",sink="slack"\} [1-9]')
 
 
@@ -166,7 +149,8 @@ async def test_a_process_tells_no_secret_while_redis_slack_and_its_readers_go_wr
         url = server.url.replace("redis://", "redis://default:S3CRETredis@")
         with redis.Redis.from_url(server.url) as client:
             client.config_set("requirepass", "S3CRETredis")
-        with started(role, log, **where(ready, url, port), **variables) as process:
+        words = [sys.executable, "-m", "alerts.cli", role]
+        with started(words, log, cwd=log.parent, env=environment(**where(ready, url, port), **variables)) as process:
             await until(lambda: ask(f"{base}/readyz", {})[0], lambda status: status == 200, timeout=60)
             assert ask(f"{base}/api/ledger", {})[0] == 401
             assert ask(f"{base}/api/ledger", LOGIN)[0] == 200

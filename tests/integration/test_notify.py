@@ -29,25 +29,9 @@ from alerts.notify.slack import SlackBot
 from streams.config import Alerts, Settings, Slack, Topic
 from streams.embedded import EmbeddedBroker, EmbeddedRedis
 from streams.topics import create_topics
-from tests.integration.conftest import client_of
 
 OPENED, UPDATED, RESOLVED, REOPENED = ChangeKind.OPENED, ChangeKind.UPDATED, ChangeKind.RESOLVED, ChangeKind.REOPENED
 START = datetime(2026, 11, 23, 14, 0, tzinfo=UTC)
-
-
-@pytest.fixture
-async def slack() -> AsyncIterator[SlackStandIn]:
-    stand_in = SlackStandIn(rate=1_000, update_rate=1_000, burst=1_000)
-    await stand_in.start()
-    yield stand_in
-    await stand_in.stop()
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = client_of(redis_url)
-    yield client
-    await client.aclose()
 
 
 def by_token(settings: Settings, slack: SlackStandIn, **more: Any) -> Settings:

@@ -15,11 +15,9 @@ from streams.tables.keys import PartitionKeys
 from streams.tables.reader import TableReader
 from tests.integration.conftest import client_of
 from tests.integration.processes import run, running, settings_file
-from tests.integration.test_breaks import admin_of, breaks, clicks, entry_of, make_again, one_partition, total_clicks
+from tests.integration.test_breaks import admin_of, breaks, clicks, entry_of, make_again, total_clicks
 from tests.integration.test_workers import Clicks
 from tests.integration.workers import applied, ledger, send, until, worker
-
-__all__ = ["one_partition"]
 
 
 async def keys_of(settings: Settings) -> set[str]:

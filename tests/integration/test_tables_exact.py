@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Collection
 from decimal import Decimal
 
 import pytest
@@ -19,7 +19,6 @@ from streams.tables.opentables import OpenTables
 from streams.tables.reader import TableReader
 from streams.tables.store import Fenced, PartitionStore
 from tests.hostile_log import DAY, HOUR, MINUTE, batches, hostile_log
-from tests.integration.conftest import client_of
 from tests.reference import LogRecord, Reference, judge
 
 NOW = 1_790_000_000_000 // DAY * DAY + 13 * HOUR + 7 * MINUTE
@@ -34,13 +33,6 @@ def settings(redis_url: str) -> Settings:
         money=Money(rates={"EUR": Decimal("1.0842")}, spend_sources={"meta": SpendSource.REPORTS}),
         cubes={"keyword": ("campaign_id", "keyword", "platform")},
     )
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = client_of(redis_url)
-    yield client
-    await client.aclose()
 
 
 async def open_partition(topic: Topic, partition: int, settings: Settings, redis: Redis) -> PartitionFlusher:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from streams.tables.meta import FORMAT, Meta
 from streams.tables.reader import TableReader
 from streams.tables.store import Fenced, PartitionStore
 from tests.hostile_log import DAY, HOUR, MINUTE
-from tests.integration.conftest import CLUSTER, client_of
+from tests.integration.conftest import CLUSTER
 from tests.integration.processes import running, settings_file
 from tests.integration.test_alerts_incidents import NOON, lead, outbox
 from tests.integration.test_breaks import breaks, clicks, entry_of
@@ -47,13 +46,6 @@ Parts = dict[tuple[Topic, int], list[LogRecord]]
 @pytest.fixture(scope="module")
 def old() -> Stored:
     return stored_tables("tables-form-1.xz")
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = client_of(redis_url)
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture
