@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
 from typing import Any, cast
 
 import faust
@@ -108,7 +107,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
     try:
         if await unless_stopped(stop, start()):
-            await _first(stop.wait(), app.wait_until_stopped())
+            await unless_stopped(stop, app.wait_until_stopped())
         if not stop.is_set():
             raise RuntimeError("the Kafka consumer stopped by itself; see the log above. Start the worker again: nothing is lost")
     finally:
@@ -122,13 +121,3 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             await end_step("closing the pages", pages.stop(), _CLOSING)
         await end_step("closing the producer", producer.stop(), _CLOSING)
         await end_step("closing the connections to Redis", redis.aclose(), _CLOSING)
-
-
-async def _first(*waits: Coroutine[Any, Any, Any]) -> None:
-    """Return when one of them is done; the others are cancelled."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -91,7 +91,9 @@ async def rebuild(
             raise RebuildError(_LOST)
         await generations.retire(redis, settings, in_use, [(tp.topic, tp.partition) for tp in topics])
         result.seconds = time.monotonic() - began
-        result.taken_over = await _taken_over(settings, redis, list(topics), result.generation, within=grace)
+        # For workers to come over, and for pages that are being answered from the old tables.
+        await asyncio.sleep(grace)
+        result.taken_over = await _taken_over(settings, redis, list(topics), result.generation)
         if not keep_old:
             result.deleted = await generations.delete(redis, settings, in_use)
         return result
@@ -207,15 +209,7 @@ async def _catch_up(
         await owner.drained()
 
 
-async def _taken_over(settings: Settings, redis: Redis, partitions: list[TopicPartition], generation: int, *, within: float) -> int:
-    """Wait until workers have claimed the new tables, but at most `within` s; in how many partitions they have."""
-    deadline = time.monotonic() + within
-    while True:
-        writers = []
-        for tp in partitions:
-            _, store = await PartitionTables(redis, settings, tp.topic, tp.partition, generation=generation).open()
-            writers.append(await store.writer())
-        taken = sum(writer.startswith("worker:") for writer in writers)
-        if time.monotonic() >= deadline:
-            return taken
-        await asyncio.sleep(_LOOK)
+async def _taken_over(settings: Settings, redis: Redis, partitions: list[TopicPartition], generation: int) -> int:
+    """In how many partitions a worker has claimed the new tables."""
+    stores = [(await PartitionTables(redis, settings, tp.topic, tp.partition, generation=generation).open())[1] for tp in partitions]
+    return sum([(await store.writer()).startswith("worker:") for store in stores])
