@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -25,6 +26,7 @@ from streams.errors import UserError
 from streams.ingest.claiming import Share
 from streams.ingest.owner import PartitionOwner
 from streams.metrics.ingest import IngestMetrics
+from streams.producing import Sender
 from streams.rebuild.source import LogSource, PartitionSource
 from streams.tables import generations
 from streams.tables.generations import PartitionTables
@@ -74,7 +76,7 @@ async def rebuild(
     Raises RebuildError. Kafka and redis errors of the first steps pass through; later ones are waited out.
     """
     began = time.monotonic()
-    async with _alone(redis, settings) as token, LogSource(settings) as source:
+    async with _alone(redis, settings) as token, LogSource(settings) as source, Sender(settings) as sender:
         in_use = await generations.generation_in_use(redis, settings)
         topics = await source.partitions()
         lost = await _lost(settings, redis, source, list(topics))
@@ -83,7 +85,7 @@ async def rebuild(
         for generation in await generations.left_over(redis, settings):
             await generations.delete(redis, settings, generation)
         result = Rebuilt(in_use + 1, 0, 0.0, partitions=len(topics), lost=lost)
-        async with _owning(settings, redis, source, topics, result.generation) as owners:
+        async with _owning(settings, redis, source, sender, topics, in_use) as owners:
             await _catch_up(source, owners, began, tell)
         result.records = sum(owner.meta.read for owner in owners.values() if owner.meta is not None)
         # Readers first: a worker that is fenced must find the new tables in use.
@@ -158,18 +160,26 @@ def _what_is_lost(lost: Mapping[str, int]) -> str:
 
 @asynccontextmanager
 async def _owning(
-    settings: Settings, redis: Redis, source: LogSource, topics: Mapping[TopicPartition, Topic], generation: int
+    settings: Settings, redis: Redis, source: LogSource, sender: Sender, topics: Mapping[TopicPartition, Topic], in_use: int
 ) -> AsyncIterator[dict[TopicPartition, PartitionOwner]]:
-    """Owners that take the log into the tables of `generation`; all that was read is applied at the end."""
+    """Owners that take the log into the tables of the generation after the one `in_use`; all that was read is applied at the end."""
     metrics = IngestMetrics(CollectorRegistry())
     streams = settings.streams
+    tables = functools.partial(PartitionTables, redis, settings)
     share = Share(cells=lambda: streams.open_cells // max(1, len(topics)), ids=lambda: streams.dedupe_ids // max(1, len(topics)))
     owners = {
         tp: PartitionOwner(
             topic,
             settings,
-            PartitionTables(redis, settings, tp.topic, tp.partition, generation=generation),
-            PartitionSource(source, tp),
+            tables(tp.topic, tp.partition, generation=in_use + 1),
+            PartitionSource(
+                source,
+                tp,
+                (await tables(tp.topic, tp.partition, generation=in_use).open())[1],
+                sender,
+                settings.topic(Topic.QUARANTINE),
+                time.time,
+            ),
             metrics,
             clock=time.time,
             share=share,

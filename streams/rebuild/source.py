@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -15,6 +16,9 @@ from streams.events.refusal import Refusal
 from streams.ingest.continuity import LogState
 from streams.ingest.owner import KafkaFailure, PartitionOwner
 from streams.kafka import connection
+from streams.producing import Sender, SendError
+from streams.quarantine.record import quarantine_record
+from streams.tables.store import PartitionStore
 from streams.transport.log_states import log_states
 from streams.transport.topic_metadata import topic_metadata
 
@@ -88,9 +92,16 @@ class LogSource:
 class PartitionSource:
     """The log, as one owner sees it."""
 
-    def __init__(self, source: LogSource, tp: TopicPartition) -> None:
+    def __init__(
+        self, source: LogSource, tp: TopicPartition, in_use: PartitionStore, sender: Sender, quarantine: str, clock: Callable[[], float]
+    ) -> None:
+        """`in_use`: the tables that workers write meanwhile. `quarantine`: the name of that topic."""
         self._source = source
         self._tp = tp
+        self._in_use = in_use
+        self._sender = sender
+        self._quarantine = quarantine
+        self._clock = clock
 
     async def state(self) -> LogState:
         """Where the log of the partition begins and ends. Raises KafkaFailure."""
@@ -112,4 +123,17 @@ class PartitionSource:
         return False
 
     async def quarantine(self, refused: Sequence[tuple[Any, Refusal]]) -> None:
-        """What was refused lies in the quarantine topic since it was read first."""
+        """Write what no worker has written there: whoever takes over these tables goes on behind it. Raises KafkaFailure.
+
+        A worker writes before it applies, so that what the tables in use have applied lies there already.
+        """
+        state, meta = await self.state(), await self._in_use.meta()
+        same_log = meta.topic_id in ("", state.topic_id) or not state.topic_id
+        written = meta.applied_offset if same_log and meta.applied_offset < state.end else -1
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        records = [(record.key, quarantine_record(record, refusal, now)) for record, refusal in refused if record.offset > written]
+        try:
+            if records:
+                await self._sender.send(self._quarantine, records)
+        except SendError as error:
+            raise KafkaFailure(str(error)) from error

@@ -67,6 +67,10 @@ class PartitionStore:
         self._erasure = found.get(b"erasure", b"").decode()
         return Meta.parse(found)
 
+    async def meta(self) -> Meta:
+        """The bookkeeping as it stands, whoever writes it; that of an unread partition where there is none."""
+        return Meta.parse(await self._redis.hgetall(self.keys.meta()))
+
     async def superseded(self) -> bool:
         """Whether other tables were built in the place of these."""
         return bool(await self._redis.hexists(self.keys.meta(), "superseded"))

@@ -10,6 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from streams.config import Settings, Topic
+from streams.quarantine.record import decode_quarantined
 from streams.tables.generations import generation_key, rebuild_key
 from streams.tables.keys import PartitionKeys
 from streams.tables.reader import TableReader
@@ -17,7 +18,7 @@ from tests.integration.conftest import client_of
 from tests.integration.processes import run, running, settings_file
 from tests.integration.test_breaks import admin_of, breaks, clicks, entry_of, make_again, total_clicks
 from tests.integration.test_workers import Clicks
-from tests.integration.workers import applied, ledger, send, until, worker
+from tests.integration.workers import applied, ledger, records, send, until, worker
 
 
 async def keys_of(settings: Settings) -> set[str]:
@@ -76,6 +77,26 @@ async def test_tables_are_built_anew_under_running_workers(ready: Settings, tmp_
         assert total_clicks(two.url) == log.different - 1
 
 
+async def test_what_no_worker_has_refused_yet_a_rebuild_refuses_for_it(one_partition: Settings, tmp_path: Path) -> None:
+    topic = one_partition.topic(Topic.CLICKS)
+    with worker(one_partition, tmp_path) as one:
+        await send(one_partition, Topic.CLICKS, [(b"c-1", b"seen by a worker"), *((b"c-1", value) for value in clicks(0, 10))])
+        await applied(one.url, 11)
+        assert one.stop() == 0
+    await send(one_partition, Topic.CLICKS, [(b"c-1", b"seen by nobody"), *((b"c-1", value) for value in clicks(10, 10))])
+    done = run(settings_file(tmp_path, one_partition), "rebuild", "--grace", "0")
+    assert done.returncode == 0, done.stderr
+    with worker(one_partition, tmp_path) as two:
+        found = await applied(two.url, 22)
+        assert found.total("quarantined") == 2
+        assert total_clicks(two.url) == 20
+    kept = [decode_quarantined(record.value or b"") for record in await records(one_partition, Topic.QUARANTINE, 2)]
+    assert [(str(each.coordinates), each.value) for each in kept] == [
+        (f"{topic}:0:0", b"seen by a worker"),
+        (f"{topic}:0:11", b"seen by nobody"),
+    ]
+
+
 @pytest.mark.slow
 async def test_after_a_topic_was_made_again_a_rebuild_counts_the_new_one_only(one_partition: Settings, tmp_path: Path) -> None:
     with worker(one_partition, tmp_path) as one:
@@ -119,11 +140,15 @@ async def test_a_rebuild_that_died_leaves_the_tables_as_they_were_and_the_next_o
     one_partition: Settings, tmp_path: Path
 ) -> None:
     config = settings_file(tmp_path, one_partition)
+    # In small steps, so that there is time to kill it.
+    slow = one_partition.model_copy(update={"streams": one_partition.streams.model_copy(update={"flush_events": 100})})
+    (tmp_path / "slow").mkdir()
+    slowly = settings_file(tmp_path / "slow", slow)
     with worker(one_partition, tmp_path) as one:
         for first in range(0, 30_000, 10_000):
             await send(one_partition, Topic.CLICKS, clicks(first, 10_000))
         await applied(one.url, 30_000, timeout=90)
-        with running(config, tmp_path / "rebuild.log", "rebuild") as dying:
+        with running(slowly, tmp_path / "rebuild.log", "rebuild") as dying:
             await until(lambda: begun(one_partition), lambda there: there, timeout=60)
             dying.kill()
         assert total_clicks(one.url) == 30_000
