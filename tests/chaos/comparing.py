@@ -128,9 +128,15 @@ class Comparer:
         return expected, found
 
     async def _panes(self, verdict: Verdict, number: int, chance: random.Random) -> None:
-        """One cube pane by pane; the next round takes the next one. Of long levels a stretch is read each time."""
+        """One cube pane by pane; the next round takes the next one. Of long levels a stretch is read each time.
+
+        The newest panes of the campaigns are looked at every time: only there can be seen what a writer spoils that is none any more, as
+        the rows of long panes are soon written anew.
+        """
         names = list(self._settings.all_cubes)
         cube = names[number % len(names)]
+        if cube != "campaign":
+            await self._series(verdict, "campaign", self._ladder.levels[0], None, chance)
         for finer, level in zip((None, *self._ladder.levels), self._ladder.levels, strict=False):
             await self._series(verdict, cube, level, finer, chance)
 
