@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.ingest.coded import Coded
 from streams.tables.windows import RowKey
 
 Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint32]
 
 _EXACT_IN_DOUBLE = 2**53
-
-
-@dataclass(slots=True)
-class Coded:
-    """A column of strings as numbers: `values[codes[i]]` is the i-th."""
-
-    codes: Ints
-    values: list[str | None]
-
-
-def encode(column: Sequence[str | None]) -> Coded:
-    """Number the different strings of a column."""
-    values = list(dict.fromkeys(column))
-    number = {value: i for i, value in enumerate(values)}
-    return Coded(np.fromiter(map(number.__getitem__, column), np.int64, len(column)), values)
 
 
 @dataclass(slots=True)
