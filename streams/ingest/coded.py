@@ -52,9 +52,9 @@ class Numbering(dict[str | None, int]):
             self._fine.append(self._judge(value))
         return number
 
-    def of(self, column: Sequence[str | None]) -> Ints:
-        """The numbers of a column."""
-        return np.fromiter(map(self.__getitem__, column), np.int64, len(column))
+    def of(self, column: Iterable[str | None], length: int) -> Ints:
+        """The numbers of a column of that length."""
+        return np.fromiter(map(self.__getitem__, column), np.int64, length)
 
     def fine(self, codes: Ints) -> Bools:
         """Which of the numbered strings are fine."""
@@ -62,16 +62,16 @@ class Numbering(dict[str | None, int]):
             return np.ones(len(codes), np.bool_)
         return np.array(self._fine, np.bool_)[codes]
 
-    def coded(self, codes: Ints, as_kept: Callable[[str | None], str | None]) -> Coded:
+    def coded(self, codes: Ints, as_kept: Callable[[str | None], str | None] | None = None) -> Coded:
         """The column of these numbers, its values as they are to be kept; those that are then the same become one."""
+        if as_kept is None:
+            return Coded(codes, list(self))
         kept = Numbering()
-        final = kept.of(list(map(as_kept, self)))
-        values: Iterable[str | None] = kept
-        return Coded(codes if len(kept) == len(self) else final[codes], list(values))
+        final = kept.of(map(as_kept, self), len(self))
+        return Coded(final[codes], list(kept))
 
 
 def encode(column: Sequence[str | None]) -> Coded:
     """Number the different strings of a column."""
     numbering = Numbering()
-    codes = numbering.of(column)
-    return Coded(codes, list(numbering))
+    return numbering.coded(numbering.of(column, len(column)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ class ColumnBuilder:
         sure &= exact
         block: dict[str, NDArray[Any]] = {"occurred_at": occurred_at, "micros": micros}
         for name, numbering in self._numbering.items():
-            codes = block[name] = numbering.of([getattr(e, name) for e in events])
+            codes = block[name] = numbering.of(map(attrgetter(name), events), len(events))
             sure &= numbering.fine(codes)
         match self._topic:
             case Topic.CONVERSIONS:
@@ -98,7 +99,7 @@ class ColumnBuilder:
             "event_id": digests([e.event_id for e in events]),
             "micros": np.array([reporting_micros(e, self._exchange) for e in events], np.int64),
         }
-        block |= {name: numbering.of([getattr(e, name) for e in events]) for name, numbering in self._numbering.items()}
+        block |= {name: numbering.of(map(attrgetter(name), events), len(events)) for name, numbering in self._numbering.items()}
         match self._topic:
             case Topic.ENGAGEMENTS:
                 engagements = [e for e in events if isinstance(e, Engagement)]
@@ -120,7 +121,9 @@ class ColumnBuilder:
             self.add_models([], np.empty(0, np.int64), [])
         whole: dict[str, Any] = {name: np.concatenate(blocks) for name, blocks in self._blocks.items()}
         for name, numbering in self._numbering.items():
-            whole[name] = numbering.coded(whole[name], _in_lower_case if name == "channel" else _absent_if_blank)
+            # Blank is absent.
+            as_kept = _in_lower_case if name == "channel" else _absent_if_blank if "" in numbering else None
+            whole[name] = numbering.coded(whole[name], as_kept)
         dimensions: dict[str, Coded] = {name: whole.pop(name) for name in DIMENSIONS}
         columns = Columns(dimensions=dimensions, **whole)
         in_order = bool((np.diff(columns.index) > 0).all())

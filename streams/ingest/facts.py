@@ -76,7 +76,9 @@ def _count_kinds(facts: Facts, family: str, kind: Coded, kinds: Collection[str] 
 
 
 def _users(user_id: Coded, hash_users: HashUsers) -> tuple[Ints, NDArray[np.uint32]] | None:
-    known = np.array([value is not None for value in user_id.values], np.bool_)
+    known = np.ones(len(user_id.values), np.bool_)
+    if None in user_id.values:
+        known[user_id.values.index(None)] = False
     if not known.any():
         return None
     hashes = np.zeros(len(known), np.uint32)
