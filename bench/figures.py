@@ -59,10 +59,10 @@ class Buckets:
         """In which bucket the smallest value is that so large a share of all does not exceed."""
         return int(np.searchsorted(self.cumulative, share * self.cumulative[-1]))
 
-    def named(self, number: int) -> str:
-        """A bucket as people read it, in ms: `200..300`."""
+    def named(self, number: int, *, unit: float = 1_000) -> str:
+        """A bucket as people read it, in ms or in another unit of which a second has so many: `200..300`."""
         low, high = (0.0 if number == 0 else self.bounds[number - 1]), self.bounds[number]
-        return f"{low * 1_000:.0f}..{high * 1_000:.0f}" if np.isfinite(high) else f"above {low * 1_000:.0f}"
+        return f"{low * unit:g}..{high * unit:g}" if np.isfinite(high) else f"above {low * unit:g}"
 
 
 def seen_after(first_offsets: Ints, counts: Ints, sent_at: Floats, polled_at: Floats, applied: Ints) -> Floats:
