@@ -62,13 +62,16 @@ class Role(Server):
         with urlopen(f"{self.url}/readyz", timeout=1.0) as answer:  # nosec B310 # its own page
             return bool(answer.status == 200)
 
+    def metrics(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        """Every sample of its /metrics, by name and labels."""
+        with urlopen(f"{self.url}/metrics", timeout=10.0) as answer:  # nosec B310 # its own page
+            families = text_string_to_metric_families(answer.read().decode())
+            return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for family in families for sample in family.samples}
+
     def histogram(self, name: str, **labels: str) -> Buckets | None:
         """A histogram of its /metrics; None before the first value."""
-        with urlopen(f"{self.url}/metrics", timeout=10.0) as answer:  # nosec B310 # its own page
-            text = answer.read().decode()
         found: dict[float, float] = {}
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                if sample.name == f"{name}_bucket" and {k: v for k, v in sample.labels.items() if k != "le"} == labels:
-                    found[float(sample.labels["le"])] = sample.value
+        for (sample, pairs), value in self.metrics().items():
+            if sample == f"{name}_bucket" and {k: v for k, v in pairs if k != "le"} == labels:
+                found[float(dict(pairs)["le"])] = value
         return Buckets(tuple(sorted(found)), tuple(found[bound] for bound in sorted(found))) if found else None
