@@ -78,7 +78,7 @@ async def _produce(plan: Plan) -> Sent:
 
 def _prepared(load: Load, partitions: list[int], *, ages: bool) -> Iterator[tuple[int, bytes, bytes, int]]:
     """(partition, key, text with two gaps, age in ms), without end."""
-    chance = random.Random(load.seed)
+    chance = random.Random(load.seed)  # nosec B311 # ages of clicks, no secret
     choose = DefaultPartitioner()
     found = []
     for key, value in clicks(load, _PREPARED, time.time_ns() // 1_000_000):
