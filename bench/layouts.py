@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from unittest import mock
 
 import msgpack
@@ -13,7 +13,6 @@ import numpy as np
 from bench.table_filling import MEASURES, Ints
 from streams.tables import chunks
 from streams.tables.opentables import _OpenCube
-from streams.tables.reader import _Rows, _StoredPane
 
 #: The largest chunk whose rows a byte can number.
 _WIDEST = 256
@@ -24,7 +23,7 @@ _SCHEMA = {len(names): names for names in MEASURES.values()}
 @contextlib.contextmanager
 def chunks_of(size: int) -> Iterator[None]:
     """Chunks of `size` rows; those too large for the product's format are lists of smaller ones, in one field."""
-    pack, unpack = chunks.pack, chunks.unpack
+    pack, unpack, unpack_all = chunks.pack, chunks.unpack, chunks.unpack_all
 
     def pack_wide(columns: Mapping[str, Ints]) -> bytes:
         width = max(map(len, columns.values()), default=0)
@@ -38,10 +37,17 @@ def chunks_of(size: int) -> Iterator[None]:
         rows = np.concatenate([at + rows for at, rows, _ in parts])
         return rows, {n: np.concatenate([c.get(n, np.zeros(len(rows), np.int64)) for _, rows, c in parts]) for n in names}
 
+    def unpack_all_wide(stored: Sequence[bytes], wanted: Collection[str] | None = None) -> tuple[Ints, Ints, dict[str, Ints]]:
+        opened = [[(i * _WIDEST, part) for i, part in enumerate(msgpack.unpackb(chunk)) if part] for chunk in stored]
+        rows, lengths, columns = unpack_all([part for parts in opened for _, part in parts], wanted)
+        before = np.cumsum([0, *lengths])[np.cumsum([0, *map(len, opened)])]
+        return rows + np.repeat([at for parts in opened for at, _ in parts], lengths), np.diff(before), columns
+
     with mock.patch.object(chunks, "CHUNK", size), contextlib.ExitStack() as wide:
         if size > _WIDEST:
             wide.enter_context(mock.patch.object(chunks, "pack", pack_wide))
             wide.enter_context(mock.patch.object(chunks, "unpack", unpack_wide))
+            wide.enter_context(mock.patch.object(chunks, "unpack_all", unpack_all_wide))
         yield
 
 
@@ -51,7 +57,7 @@ def field_per_row() -> Iterator[None]:
     with (
         mock.patch.object(chunks, "CHUNK", 1),
         mock.patch.object(_OpenCube, "chunk", _bare_row),
-        mock.patch.object(_StoredPane, "chunks", _bare_rows),
+        mock.patch.object(chunks, "unpack_all", _bare_rows),
     ):
         yield
 
@@ -61,8 +67,9 @@ def _bare_row(cube: _OpenCube, number: int) -> bytes:
     return struct.pack(f"<{len(names)}q", *[cube.measures[name].item(number) for name in names])
 
 
-def _bare_rows(stored: _StoredPane, rows: _Rows) -> Iterable[tuple[Ints, dict[str, Ints]]]:
-    number = stored.numbers[np.fromiter(stored.fields, np.int64, len(stored.fields))]
-    matrix = np.frombuffer(b"".join(stored.fields.values()), "<i8").reshape(len(number), -1)
-    wanted = number >= 0
-    yield number[wanted], {name: matrix[wanted, i] for i, name in enumerate(_SCHEMA[matrix.shape[1]])}
+def _bare_rows(stored: Sequence[bytes], _: Collection[str] | None = None) -> tuple[Ints, Ints, dict[str, Ints]]:
+    if not stored:
+        return np.empty(0, np.int64), np.empty(0, np.int64), {}
+    matrix = np.frombuffer(b"".join(stored), "<i8").reshape(len(stored), -1)
+    rows = np.zeros(len(stored), np.int64)
+    return rows, rows + 1, {name: matrix[:, i] for i, name in enumerate(_SCHEMA[matrix.shape[1]])}

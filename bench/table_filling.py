@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from streams.config import Settings, Topic
-from streams.ingest.aggregate import Coded, Facts, aggregate
+from streams.ingest.aggregate import Facts, aggregate
+from streams.ingest.coded import Coded
 from streams.panes.ladder import DAY_MS, Ladder
 from streams.tables.keys import PartitionKeys
 from streams.tables.meta import Meta
@@ -104,16 +105,19 @@ class Partition:
         await partition._store.claim(0, NOW)
         return partition
 
-    async def flush(self, facts: Facts) -> tuple[float, float]:
-        """Apply facts; returns the seconds spent in this process (cells, open tables, chunks) and those spent on writing."""
+    async def flush(self, facts: Facts, event_time: int = NOW) -> tuple[float, float]:
+        """Apply facts; returns the seconds spent in this process (cells, open tables, chunks) and those spent on writing.
+
+        `event_time`: of the newest event and its record, epoch ms.
+        """
         began = time.perf_counter()
         for day in self._tables.missing_days(np.unique(facts.times // DAY_MS * DAY_MS).tolist()):
             self._tables.load_day(day, {})
         for cube, cells in aggregate(facts, self._cubes, self._ladder.levels[0].size).items():
-            self._tables.add(cube, cells, NOW)
+            self._tables.add(cube, cells, event_time)
         before, self._offset = self._offset, self._offset + len(facts.times)
         commands = self._tables.take_commands(self._offset, 400 * 86_400)
         made = time.perf_counter()
-        meta = Meta(0, self._offset, read=self._offset + 1, applied=self._offset + 1, record_time=NOW, event_time=NOW)
+        meta = Meta(0, self._offset, read=self._offset + 1, applied=self._offset + 1, record_time=event_time, event_time=event_time)
         await self._store.apply(before, meta, commands)
         return made - began, time.perf_counter() - made

@@ -92,17 +92,19 @@ class Evaluator:
             return "behind"
         if self._judged is not None and now == self._judged:
             return "nothing_new"
-        await self._registry.refresh(at)
-        judged: list[tuple[Rule, Judgement]] = []
-        histories = {
-            cube: await feed.history(now, self._registry, masks_of(self._all.values(), self._by_name, cube, now))
-            for cube, feed in self._feeds.items()
-        }
-        # In a thread: the lease must be renewed and pages answered while thousands of rows are judged.
-        judged = await asyncio.to_thread(_judge, self._rules, histories)
-        moment = Moment(at, now, offsets, self._settings.all_cubes, self._registry.campaigns)
-        step = advance(self._incidents(pipeline=False), judged, moment)
-        await self._write(step, at)
+        with self._metrics.stage_seconds.labels("read").time():
+            await self._registry.refresh(at)
+            histories = {
+                cube: await feed.history(now, self._registry, masks_of(self._all.values(), self._by_name, cube, now))
+                for cube, feed in self._feeds.items()
+            }
+        with self._metrics.stage_seconds.labels("judge").time():
+            # In a thread: the lease must be renewed and pages answered while thousands of rows are judged.
+            judged = await asyncio.to_thread(_judge, self._rules, histories)
+            moment = Moment(at, now, offsets, self._settings.all_cubes, self._registry.campaigns)
+            step = advance(self._incidents(pipeline=False), judged, moment)
+        with self._metrics.stage_seconds.labels("write").time():
+            await self._write(step, at)
         self._judged = now
         for rule, judgement in judged:
             self._metrics.rows.labels(rule.name).set(judgement.judged)

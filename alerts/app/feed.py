@@ -12,6 +12,7 @@ from alerts.app.rolling import Rolling, Rows
 from alerts.detect.history import FINE, HOUR, MINUTE, QUARTER, History, Mask
 from alerts.pacing.days import month_bounds
 from alerts.pacing.plan import Plan, plan_of
+from alerts.pacing.planned import Planned
 from alerts.rules.model import JudgeName, Rule
 from streams.config import ConfigError, Settings
 from streams.tables.reader import TableReader
@@ -25,6 +26,8 @@ FINE_STEPS, MINUTE_STEPS, QUARTER_STEPS, HOUR_STEPS = 96, 120, 104, 168
 FINE_AGAIN, MINUTE_AGAIN, QUARTER_AGAIN = 3 * MINUTE, 5 * MINUTE, HOUR
 #: Panes that must be kept: step and span in ms, and what for.
 NEEDED_PANES = ((FINE, 20 * MINUTE, "windows of seconds"), (MINUTE, 130 * MINUTE, "baselines"), (QUARTER, 27 * HOUR, "budgets"))
+#: Steps that are read at a time.
+_READ_STEPS = 24
 #: How often the registry is read again.
 REGISTRY_EVERY = timedelta(seconds=30)
 #: Judged time between two clean-ups of rows that fell silent.
@@ -65,7 +68,9 @@ class Registry:
                 plan = plan_of(campaign, self._money.reporting_currency, self._money.rates)
                 if plan is not None:
                     plans[name] = plan
-        self.campaigns, self.plans = found, plans
+        self.campaigns = found
+        if plans != self.plans:
+            self.plans = plans
         self._read_at = at
 
 
@@ -86,6 +91,7 @@ class CubeFeed:
         self._minutes = Rolling(self._rows, MINUTE, MINUTE_STEPS, self._measures)
         self._quarters = Rolling(self._rows, QUARTER, QUARTER_STEPS, ("spend",))
         self._hours = Rolling(self._rows, HOUR, HOUR_STEPS, ("spend",))
+        self._planned: tuple[Mapping[str, Plan], int, int, Planned] | None = None
         self._month_base: dict[int, tuple[int, dict[RowKey, int]]] = {}
         self._cleaned = 0
 
@@ -120,6 +126,7 @@ class CubeFeed:
             campaigns=registry.campaigns,
             plans=registry.plans,
             currency=self._settings.money.reporting_currency,
+            planned=self._with_plans(registry.plans) if self._budgets else None,
         )
         if self._budgets:
             history.month_spend = await self._month_spend(history, quarter)
@@ -130,8 +137,19 @@ class CubeFeed:
             return
         whole = end - rolling.steps * rolling.step
         start = whole if rolling.end is None else max(whole, min(rolling.end, end) - again)
-        series = await self._tables.series(self.cube, start, end, rolling.step, measures=rolling.measures)
-        rolling.merge(series, end)
+        while start < end:
+            # Hours of the past of all rows at once would take much memory, and keep the lease from being renewed.
+            until = min(end, start + _READ_STEPS * rolling.step)
+            series = await self._tables.series(self.cube, start, until, rolling.step, measures=rolling.measures)
+            rolling.merge(series, until)
+            start = until
+
+    def _with_plans(self, plans: Mapping[str, Plan]) -> Planned:
+        """The plans by row; made again when plans or rows are others than before."""
+        known, rows, forgot = self._planned, len(self._rows), self._rows.forgot
+        if known is None or known[0] is not plans or known[1:3] != (rows, forgot):
+            known = self._planned = plans, rows, forgot, Planned.of(self._rows.keys, plans)
+        return known[3]
 
     def _forget_silent_rows(self) -> None:
         kept = self._minutes.active() | self._fine.active() | self._quarters.active()
@@ -147,10 +165,8 @@ class CubeFeed:
         What the month cost up to some quarter of an hour is read anew every hour and added to.
         """
         starts: dict[int, list[int]] = {}
-        for place, row in enumerate(history.rows):
-            plan = history.plan_of(row)
-            if plan is not None and plan.monthly is not None:
-                starts.setdefault(month_bounds(history.end - 1, plan.zone)[0], []).append(place)
+        for zone, places in history.with_plans().by_month.items():
+            starts.setdefault(month_bounds(history.end - 1, zone)[0], []).extend(places)
         if not starts:
             return None
         result = np.zeros(len(history.rows), np.int64)
@@ -165,8 +181,9 @@ class CubeFeed:
                 known = (max(start, quarter), spent)
                 self._month_base[start] = known
             since, base = known
-            recent = history.spent_since(since)
-            result[places] = [base.get(history.rows[place], 0) + int(recent[place]) for place in places]
+            rows = history.rows
+            result[places] = [base.get(rows[place], 0) for place in places]
+            result[places] += history.spent_since(since)[places]
         return result
 
 

@@ -15,6 +15,8 @@ from alerts.rules.model import Rule
 _TICK_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 #: How a tick may end. `no_data`: no watermark yet; `behind`: the tables are older than alerts.max_lag; `nothing_new`: judged already.
 OUTCOMES = ("judged", "no_data", "behind", "nothing_new", "failed")
+#: The parts of a tick: reading tables and registry, judging and letting incidents live, writing what changed.
+STAGES = ("read", "judge", "write")
 
 
 class AlertsMetrics:
@@ -27,6 +29,9 @@ class AlertsMetrics:
         self.terms = Counter("campaignwatch_alerts_terms", "Times that this replica became the leader", registry=own)
         self.ticks = Counter("campaignwatch_alerts_ticks", "Ticks by how they ended", ["outcome"], registry=own)
         self.tick_seconds = Histogram("campaignwatch_alerts_tick_seconds", "Duration of a tick", buckets=_TICK_BUCKETS, registry=own)
+        self.stage_seconds = Histogram(
+            "campaignwatch_alerts_tick_stage_seconds", "Duration of a tick's parts", ["stage"], buckets=_TICK_BUCKETS, registry=own
+        )
         self.tick_late = Gauge("campaignwatch_alerts_tick_late_seconds", "How late after its due time the newest tick began", registry=own)
         self.lag = Gauge("campaignwatch_alerts_lag_seconds", "How far the judged time is behind the clock", registry=own)
         self.rows = Gauge(
@@ -40,6 +45,8 @@ class AlertsMetrics:
             registry=own,
         )
         self.outbox = Gauge("campaignwatch_alerts_outbox_length", "Changes in the outbox, delivered or not", registry=own)
+        for stage in STAGES:
+            self.stage_seconds.labels(stage)
         for outcome in OUTCOMES:
             self.ticks.labels(outcome)
         self._rules = [rule.name for rule in rules]

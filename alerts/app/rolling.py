@@ -16,6 +16,8 @@ class Rows:
 
     def __init__(self) -> None:
         self.keys: list[RowKey] = []
+        #: Grows when rows are forgotten: then places mean other rows than before.
+        self.forgot = 0
         self._places: dict[RowKey, int] = {}
 
     def __len__(self) -> int:
@@ -31,12 +33,13 @@ class Rows:
 
     def keep(self, chosen: NDArray[np.bool_]) -> None:
         """Forget all others."""
+        self.forgot += 1
         self.keys = [key for key, kept in zip(self.keys, chosen.tolist(), strict=True) if kept]
         self._places = {key: place for place, key in enumerate(self.keys)}
 
 
 class Rolling:
-    """The last `steps` steps of some measures for all rows. 8 bytes a number."""
+    """The last `steps` steps of some measures for all rows. 8 bytes a number; all rows of a step lie together, as they are summed."""
 
     def __init__(self, rows: Rows, step: int, steps: int, measures: tuple[str, ...]) -> None:
         self.step = step
@@ -44,7 +47,7 @@ class Rolling:
         self.measures = measures
         self.end: int | None = None
         self._rows = rows
-        self._data = {name: np.zeros((0, steps), np.int64) for name in measures}
+        self._data = {name: np.zeros((steps, 0), np.int64) for name in measures}
 
     def merge(self, series: Series, end: int) -> None:
         """Take in a series that ends at `end` (epoch ms). Steps that are known already are replaced: late events are in the new ones."""
@@ -57,12 +60,12 @@ class Rolling:
             raise ValueError("a strip only moves forward; start a new one")
         new = min(len(series.times), self.steps)
         for name, data in self._data.items():
-            if shift:
-                data[:, : self.steps - shift] = data[:, shift:].copy() if shift < self.steps else 0
-                data[:, self.steps - shift :] = 0
-            if new:
-                data[:, self.steps - new :] = 0
-                data[places, self.steps - new :] = series.measures[name][:, -new:]
+            # Step by step, so that no copy of everything is needed.
+            for step in range(self.steps - shift if shift else 0):
+                data[step] = data[step + shift]
+            data[self.steps - max(shift, new) :] = 0
+            for step in range(new):
+                data[self.steps - new + step, places] = series.measures[name][:, step - new]
         self.end = end
 
     def strip(self, steps: int | None = None) -> Strip:
@@ -71,24 +74,24 @@ class Rolling:
             raise ValueError("nothing was merged yet")
         self._fit()
         first = self.steps - (self.steps if steps is None else steps)
-        return Strip(self.step, self.end, {name: data[: len(self._rows), first:] for name, data in self._data.items()})
+        return Strip(self.step, self.end, {name: data[first:, : len(self._rows)].T for name, data in self._data.items()})
 
     def active(self) -> NDArray[np.bool_]:
         """Per row, whether anything was counted."""
         self._fit()
         found = np.zeros(len(self._rows), np.bool_)
         for data in self._data.values():
-            found |= data[: len(self._rows)].any(axis=1)
+            found |= data[:, : len(self._rows)].any(axis=0)
         return found
 
     def keep(self, chosen: NDArray[np.bool_]) -> None:
         """Drop the lines of rows that are about to be forgotten."""
         self._fit()
-        self._data = {name: data[: len(chosen)][chosen] for name, data in self._data.items()}
+        self._data = {name: data[:, np.flatnonzero(chosen)] for name, data in self._data.items()}
 
     def _fit(self) -> None:
         """A line for every row, with room to grow."""
-        have = next((len(data) for data in self._data.values()), 0)
+        have = next((data.shape[1] for data in self._data.values()), 0)
         if len(self._rows) > have:
             room = max(len(self._rows), have + have // 2) - have
-            self._data = {name: np.concatenate([data, np.zeros((room, self.steps), np.int64)]) for name, data in self._data.items()}
+            self._data = {name: np.pad(data, ((0, 0), (0, room))) for name, data in self._data.items()}

@@ -12,6 +12,8 @@ from alerts.rules.model import BaselineParameters
 
 #: Minutes per block; the level is the median of the blocks' means.
 BLOCK = 5
+#: Rows that are looked at together: their minutes fit into a processor's cache.
+_ROWS = 1_024
 
 
 @dataclass(slots=True)
@@ -38,20 +40,21 @@ class Baseline:
         return self.dispersion * max(1.0, 60.0 / seconds) + self.doubt
 
 
-def _usable_minutes(history: History, measure: str, until: int) -> Floats:
+def _usable_minutes(history: History, measure: str, until: int, rows: slice) -> Floats:
     """Counts of whole minutes before `until`, right-aligned; NaN where a row was not there yet or its baseline must not learn."""
     minutes = history.minutes
     last = max(0, min(minutes.steps, (until - minutes.start) // minutes.step))
-    counts = minutes.measures[measure][:, :last].astype(np.float64)
+    counts = minutes.measures[measure][rows, :last].astype(np.float64, order="C")
     # A row begins with its first event; the silence before is not a level of zero.
-    counts[np.cumsum(counts, axis=1) == 0] = np.nan
+    begun = np.where(counts.any(axis=1), (counts != 0).argmax(axis=1), last)
+    counts[np.arange(last) < begun[:, None]] = np.nan
     if not history.masks:
         return counts
     starts = minutes.start + minutes.step * np.arange(last, dtype=np.int64)
     common = _masked(history.masks.get((), ()), measure, starts)
     if common is not None:
         counts, starts = counts[:, ~common], starts[~common]
-    for index, row in enumerate(history.rows):
+    for index, row in enumerate(history.rows[rows]):
         masked = _masked(history.masks[row], measure, starts) if row and row in history.masks else None
         if masked is not None:
             kept = counts[index][~masked]
@@ -119,8 +122,21 @@ def baseline(history: History, measure: str, parameters: BaselineParameters) -> 
     minutes does not move it, and it follows a daily rhythm. The newest `gap_minutes` are left out, since a fault that has just begun
     must not be learned. Rows with fewer than `min_minutes` usable minutes are not `ready`.
     """
-    minutes = _usable_minutes(history, measure, history.end - parameters.gap_minutes * MINUTE)
-    rows = len(history.rows)
+    until, rows = history.end - parameters.gap_minutes * MINUTE, len(history.rows)
+    parts = [
+        _of_minutes(_usable_minutes(history, measure, until, slice(first, first + _ROWS)), parameters)
+        for first in range(0, max(rows, 1), _ROWS)
+    ]
+    return Baseline(
+        np.concatenate([part.level for part in parts]),
+        np.concatenate([part.dispersion for part in parts]),
+        np.concatenate([part.doubt for part in parts]),
+        np.concatenate([part.ready for part in parts]),
+    )
+
+
+def _of_minutes(minutes: Floats, parameters: BaselineParameters) -> Baseline:
+    rows = len(minutes)
     if minutes.shape[1] < BLOCK:
         nothing = np.zeros(rows)
         return Baseline(nothing, nothing, nothing, np.zeros(rows, np.bool_))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alerts.pacing.plan import Plan
+from alerts.pacing.planned import Planned
 from streams.tables.windows import Registered, RowKey
 
 Ints = NDArray[np.int64]
@@ -83,16 +84,25 @@ class History:
     #: What each campaign may spend, for those that have a budget.
     plans: Mapping[str, Plan] = field(default_factory=dict)
     currency: str = "USD"
+    #: The plans by row; made from `plans` where it is not given.
+    planned: Planned | None = None
+    #: Sums that were asked for: (measure, start) -> per row.
+    _sums: dict[tuple[str, int], Ints] = field(default_factory=dict, init=False, repr=False)
 
     def trailing(self, measure: str, seconds: int) -> Ints:
         """Sum per row over the last `seconds`; beyond the fine steps the far bound is rounded up to a whole minute."""
         return self.since(measure, self.end - seconds * SECOND)
 
     def since(self, measure: str, start: int) -> Ints:
-        """Sum per row over [start, end)."""
-        if start >= self.fine.start:
-            return self.fine.sum(measure, start, self.end)
-        return self.minutes.sum(measure, start, self.fine.start) + self.fine.sum(measure, self.fine.start, self.end)
+        """Sum per row over [start, end). Not to be changed: whoever asks again gets the same array."""
+        known = self._sums.get((measure, start))
+        if known is None:
+            if start >= self.fine.start:
+                known = self.fine.sum(measure, start, self.end)
+            else:
+                known = self.minutes.sum(measure, start, self.fine.start) + self.fine.sum(measure, self.fine.start, self.end)
+            self._sums[measure, start] = known
+        return known
 
     def spent_since(self, start: int) -> Ints:
         """Spend micros per row over [start, end) for a start of today or so, a multiple of 15 minutes."""
@@ -103,6 +113,12 @@ class History:
     def key_of(self, row: RowKey) -> dict[str, str | None]:
         """A row as the contract shows it: {"campaign_id": "c-1"}."""
         return dict(zip(self.dimensions, row, strict=True))
+
+    def with_plans(self) -> Planned:
+        """The rows that have a plan."""
+        if self.planned is None:
+            self.planned = Planned.of(self.rows, self.plans)
+        return self.planned
 
     def plan_of(self, row: RowKey) -> Plan | None:
         """The plan of a row of the cube `campaign`."""

@@ -8,15 +8,16 @@ from decimal import Decimal
 import numpy as np
 
 from alerts.detect.deviation import in_words
-from alerts.detect.history import DAY, SECOND, Bools, Floats, History
+from alerts.detect.history import SECOND, History
 from alerts.detect.judge import Direction, Judgement, Verdict
 from alerts.incidents.change import Expected, Severity
 from alerts.pacing.days import day_bounds, local
 from alerts.pacing.plan import MICROS, Plan, profile
+from alerts.pacing.planned import Planned
 from alerts.rules.model import BurnWindow, Rule
 
-#: The vectorised first look takes a day as 24 h long; on the day of a clock change it is off by a twenty-fourth.
-FIRST_LOOK = 0.9
+#: Rows that reach this part of a factor at the first look, which is not exact, are looked at exactly.
+FIRST_LOOK = 0.99
 #: A line of the table that is not met any more in its short window below this part of its factor is calm.
 CALM = 0.75
 
@@ -31,12 +32,12 @@ class BudgetBurnJudge:
 
     def judge(self, rule: Rule, history: History) -> Judgement:
         """One verdict per campaign that burns too fast. Campaigns without a budget, or paced `asap`, are never judged."""
-        paced = _paced(history)
+        plans = history.with_plans()
         met: dict[int, tuple[BurnWindow, _Burn]] = {}
         hot: set[int] = set()
         for line in sorted(rule.burn, key=lambda b: (b.severity is not Severity.CRITICAL, b.long)):
-            for row in _candidates(rule, line, history, paced):
-                plan = _with_profile(paced.plans[row], history, row)
+            for row in _candidates(rule, line, history, plans):
+                plan = _with_profile(plans.plans[row], history, row)
                 long, short = _burn(plan, history, row, line.long), _burn(plan, history, row, line.short)
                 if long.rate >= line.factor and short.rate >= line.factor * CALM and _matters(rule, long):
                     hot.add(row)
@@ -44,16 +45,8 @@ class BudgetBurnJudge:
                         met.setdefault(row, (line, long))
         calm = np.ones(len(history.rows), np.bool_)
         calm[sorted(hot)] = False
-        verdicts = [_verdict(history, row, line, long, paced.plans[row]) for row, (line, long) in sorted(met.items())]
-        return Judgement(history.rows, verdicts, calm, len(paced.plans), absent_is_calm=True)
-
-
-@dataclass(slots=True)
-class _Paced:
-    plans: dict[int, Plan]
-    #: Planned micros per second of the leanest day that a window may touch, 0 where only the exact share can tell.
-    per_second: Floats
-    rows: Bools
+        verdicts = [_verdict(history, row, line, long, plans.plans[row]) for row, (line, long) in sorted(met.items())]
+        return Judgement(history.rows, verdicts, calm, plans.paced, absent_is_calm=True)
 
 
 @dataclass(slots=True)
@@ -68,30 +61,16 @@ class _Burn:
         return self.spend / self.share if self.share else (float("inf") if self.spend else 0.0)
 
 
-def _paced(history: History) -> _Paced:
-    plans: dict[int, Plan] = {}
-    per_second = np.zeros(len(history.rows))
-    for index, row in enumerate(history.rows):
-        plan = history.plan_of(row)
-        if plan is None or not plan.paced:
-            continue
-        plans[index] = plan
-        if plan.weights is None and not plan.by_profile:
-            if plan.monthly is None and not plan.calendar:
-                per_second[index] = (plan.daily or 0) / 86_400
-            else:
-                budgets = (plan.day_budget(history.end - 1) or 0, plan.day_budget(history.end - DAY) or 0)
-                per_second[index] = min(budgets) / 86_400
-    mask = np.zeros(len(history.rows), np.bool_)
-    mask[list(plans)] = True
-    return _Paced(plans, per_second, mask)
-
-
-def _candidates(rule: Rule, line: BurnWindow, history: History, paced: _Paced) -> list[int]:
-    """Rows that may meet a line, by a cheap look at all of them; what is exact comes after."""
-    spend = history.trailing("spend", line.long)
-    bound = paced.per_second * line.long * line.factor * FIRST_LOOK
-    likely = paced.rows & (spend >= bound) & (spend >= int(rule.min_money * MICROS)) & (spend > 0)
+def _candidates(rule: Rule, line: BurnWindow, history: History, plans: Planned) -> list[int]:
+    """Rows that may meet a line, or keep it hot, by a look at all of them; what is exact comes after."""
+    if not plans.paced:
+        return []
+    hours = None if history.hours is None else (history.hours.measures["spend"], history.hours.end)
+    likely = history.trailing("spend", line.long) >= max(1, int(rule.min_money * MICROS))
+    for seconds, factor in ((line.long, line.factor), (line.short, line.factor * CALM)):
+        due = plans.shares(history.end - seconds * SECOND, history.end, len(history.rows), hours)
+        # A comparison with NaN, which stands for rows without a pace, is false.
+        likely &= history.trailing("spend", seconds) >= (due - 1) * (factor * FIRST_LOOK)
     return [int(row) for row in np.flatnonzero(likely)]
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from alerts.detect.history import History, Ints
 from alerts.detect.judge import Direction, Judgement, Verdict
 from alerts.incidents.change import Expected
-from alerts.pacing.burn import money
+from alerts.pacing.burn import FIRST_LOOK, money
 from alerts.pacing.days import day_bounds, month_bounds
 from alerts.pacing.plan import MICROS, Plan
+from alerts.pacing.planned import Planned
 from alerts.rules.model import ExhaustionStep, Rule
 
 
@@ -22,15 +23,12 @@ class BudgetExhaustedJudge:
     def judge(self, rule: Rule, history: History) -> Judgement:
         """One verdict per campaign: of day and month the one that is further over."""
         steps = sorted(rule.exhaustion, key=lambda s: s.share)
+        plans = history.with_plans()
         today: dict[ZoneInfo, Ints] = {}
         verdicts = []
-        judged = 0
         calm = np.ones(len(history.rows), np.bool_)
-        for index, row in enumerate(history.rows):
-            plan = history.plan_of(row)
-            if plan is None:
-                continue
-            judged += 1
+        for index in _candidates(steps[0], history, plans, today):
+            plan = plans.plans[index]
             if plan.zone not in today:
                 today[plan.zone] = history.spent_since(day_bounds(history.end - 1, plan.zone)[0])
             over = [
@@ -42,7 +40,22 @@ class BudgetExhaustedJudge:
                 calm[index] = False
                 spent, budget, period = max(over, key=lambda o: o[0] / o[1])
                 verdicts.append(_verdict(history, index, plan, spent, budget, period, steps))
-        return Judgement(history.rows, verdicts, calm, judged, absent_is_calm=True)
+        return Judgement(history.rows, verdicts, calm, len(plans.plans), absent_is_calm=True)
+
+
+def _candidates(step: ExhaustionStep, history: History, plans: Planned, today: dict[ZoneInfo, Ints]) -> list[int]:
+    """Rows that may have reached the first step, by a look at all of them in floating point; `today` takes what each zone's day cost."""
+    share = step.share * FIRST_LOOK
+    likely = np.zeros(len(history.rows), np.bool_)
+    for zone, places, budgets in plans.today(history.end - 1):
+        if zone not in today:
+            today[zone] = history.spent_since(day_bounds(history.end - 1, zone)[0])
+        likely[places] = today[zone][places] >= share * np.array(budgets, np.float64)
+    if history.month_spend is not None:
+        monthly = [(place, plan.monthly) for place, plan in plans.plans.items() if plan.monthly is not None]
+        places = np.array([place for place, _ in monthly], np.int64)
+        likely[places] |= history.month_spend[places] >= share * np.array([budget for _, budget in monthly], np.float64)
+    return np.flatnonzero(likely).tolist()
 
 
 def _periods(plan: Plan, history: History, index: int, today: int) -> list[tuple[int, int, str]]:

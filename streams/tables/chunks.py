@@ -7,7 +7,7 @@ wants many rows of few panes, a series few rows of many panes (docs/decisions.md
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import msgpack
 import numpy as np
@@ -40,6 +40,37 @@ def unpack(chunk: bytes) -> tuple[Ints, dict[str, Ints]]:
         np.frombuffer(rows, np.uint8).astype(np.int64),
         {name: np.frombuffer(column, _TYPES[column[:1]], offset=1).astype(np.int64) for name, column in packed.items()},
     )
+
+
+def unpack_all(stored: Sequence[bytes], wanted: Collection[str] | None = None) -> tuple[Ints, Ints, dict[str, Ints]]:
+    """Many chunks at once: row numbers within their chunks, how many rows each chunk has, and measure -> values of all those rows.
+
+    `wanted` limits the measures. What a chunk leaves out is 0.
+    """
+    opened = [msgpack.unpackb(chunk) for chunk in stored]
+    lengths = np.fromiter((len(rows) for rows, _ in opened), np.int64, len(opened))
+    rows = np.frombuffer(b"".join([rows for rows, _ in opened]), np.uint8).astype(np.int64)
+    # Measure -> code of a type -> which chunks have such a column, and the columns.
+    columns: dict[str, dict[bytes, tuple[list[int], list[bytes]]]] = {}
+    for number, (_, packed) in enumerate(opened):
+        for name, column in packed.items():
+            if wanted is None or name in wanted:
+                having, parts = columns.setdefault(name, {}).setdefault(column[:1], ([], []))
+                having.append(number)
+                parts.append(column[1:])
+    return rows, lengths, {name: _column(by_type, lengths, len(rows)) for name, by_type in columns.items()}
+
+
+def _column(by_type: Mapping[bytes, tuple[list[int], list[bytes]]], lengths: Ints, rows: int) -> Ints:
+    result = np.zeros(rows, np.int64)
+    for code, (having, parts) in by_type.items():
+        values = np.frombuffer(b"".join(parts), _TYPES[code])
+        if len(having) == len(lengths):
+            return values.astype(np.int64)
+        chosen = np.zeros(len(lengths), np.bool_)
+        chosen[having] = True
+        result[np.repeat(chosen, lengths)] = values
+    return result
 
 
 def _narrow(values: Ints, lowest: int, highest: int) -> bytes:

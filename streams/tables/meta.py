@@ -50,8 +50,8 @@ class Meta:
     @classmethod
     def parse(cls, stored: Mapping[bytes, bytes]) -> Meta:
         """From the hash as Redis returns it; what is missing is at its default."""
-        found = {f.name: stored[f.name.encode()].decode() for f in fields(cls) if f.name.encode() in stored}
-        return cls(**{name: value if name == "topic_id" else int(value) for name, value in found.items()})  # type: ignore[arg-type]
+        found = {name: stored[key] for name, key in _FIELDS if key in stored}
+        return cls(**{name: value.decode() if name == "topic_id" else int(value) for name, value in found.items()})  # type: ignore[arg-type]
 
     def flat(self) -> list[str | int]:
         """Field, value, field, value ... for HSET."""
@@ -73,3 +73,7 @@ class Meta:
             idle = self.caught_up_at - idle_timeout
             return idle if seen is None else max(seen, idle)
         return seen
+
+
+#: Name of each field, and as it is stored.
+_FIELDS = tuple((f.name, f.name.encode()) for f in fields(Meta))

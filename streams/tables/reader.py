@@ -6,7 +6,7 @@ The only way to read what the workers keep in Redis; any process may, without ta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +20,13 @@ from streams.kpis.measures import APPROXIMATE, is_exact, stored_parts, with_deri
 from streams.kpis.sketches import SPARSE_LIMIT, distinct, quantiles
 from streams.panes.ladder import DAY_MS, Ladder, Level
 from streams.tables import chunks
-from streams.tables.generations import generation_in_use, tables_namespace
+from streams.tables.generations import generation_key, tables_namespace
 from streams.tables.keys import PartitionKeys, partitions_key
+from streams.tables.known_rows import ChosenRows, KnownRows
 from streams.tables.meta import Meta
-from streams.tables.opentables import PaneId, unpack_rows
+from streams.tables.opentables import PaneId
 from streams.tables.sketchlogs import split_counts
-from streams.tables.windows import PartitionLedger, Registered, RowKey, Series, TableError, Window
+from streams.tables.windows import PartitionLedger, Registered, Series, TableError, Window
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -40,6 +41,9 @@ class TableReader:
         self._settings = settings
         self._ladder = Ladder(settings.streams.ladder)
         self._event_topics = {settings.topic(topic) for topic in EVENT_TOPICS}
+        self._rows = KnownRows()
+        #: The generation and its partitions, as of the last answer.
+        self._partitions: tuple[int, list[PartitionKeys]] = 0, []
 
     # Questions.
 
@@ -63,15 +67,14 @@ class TableReader:
         level = self._level(start, metas)
         _check_bounds(start, end, level)
         panes = [(lvl.size, s) for lvl, s in self._ladder.cover(start, end, level)]
-        rows = _Rows(dimensions, where)
-        sums = _Sums(_stored(measures), 1)
+        rows = ChosenRows(self._rows.of(cube), dimensions, where)
+        read = await self._read(cube, self._events(metas), panes, rows, sketches=estimates)
+        sums = _sums(read, _stored(measures), dict.fromkeys(panes, 0), len(rows.keys), 1)
         sketches = _Sketches()
-        for stored in await self._read(cube, self._events(metas), panes, rows, sketches=estimates):
-            for code_rows, values in stored.chunks(rows):
-                sums.add(code_rows, values, 0)
-            sketches.add(stored, rows)
-        kept = np.flatnonzero(sums.any_row(len(rows.keys)) | sketches.any_row(len(rows.keys)))
-        exact = with_derived({name: values[kept, 0] for name, values in sums.arrays(len(rows.keys)).items()}, len(kept))
+        for stored in (pane for part in read for pane in part):
+            sketches.add(stored)
+        kept = np.flatnonzero(_any_row(sums, len(rows.keys)) | sketches.any_row(len(rows.keys)))
+        exact = with_derived({name: values[kept, 0] for name, values in sums.items()}, len(kept))
         return Window(
             cube,
             dimensions,
@@ -79,7 +82,7 @@ class TableReader:
             end,
             level.size,
             self._complete(metas, end),
-            [rows.keys[i] for i in kept],
+            [rows.keys[i] for i in kept.tolist()],
             exact if measures is None else {name: exact.get(name, np.zeros(len(kept), np.int64)) for name in measures},
             {name: values[kept] for name, values in sketches.estimates(len(rows.keys)).items()} if estimates else {},
         )
@@ -108,13 +111,11 @@ class TableReader:
             )
         times = np.arange(start, end, step, dtype=np.int64)
         step_of = {(lvl.size, s): i for i, t in enumerate(times.tolist()) for lvl, s in self._ladder.cover(t, t + step, level)}
-        rows = _Rows(dimensions, where)
-        sums = _Sums(_stored(measures), len(times))
-        for stored in await self._read(cube, self._events(metas), list(step_of), rows, sketches=False):
-            for code_rows, values in stored.chunks(rows):
-                sums.add(code_rows, values, step_of[stored.pane])
-        kept = np.flatnonzero(sums.any_row(len(rows.keys)))
-        arrays = {name: values[kept] for name, values in sums.arrays(len(rows.keys)).items()}
+        rows = ChosenRows(self._rows.of(cube), dimensions, where)
+        read = await self._read(cube, self._events(metas), list(step_of), rows, sketches=False)
+        sums = _sums(read, _stored(measures), step_of, len(rows.keys), len(times))
+        kept = np.flatnonzero(_any_row(sums, len(rows.keys)))
+        arrays = {name: values[kept] for name, values in sums.items()}
         result = {}
         for name in measures:
             total = np.zeros((len(kept), len(times)), np.int64)
@@ -124,7 +125,7 @@ class TableReader:
             result[name] = total
         watermark = self._watermark(metas)
         complete = times + step <= (watermark if watermark is not None else -1)
-        return Series(cube, dimensions, times, step, complete, [rows.keys[i] for i in kept], result)
+        return Series(cube, dimensions, times, step, complete, [rows.keys[i] for i in kept.tolist()], result)
 
     async def alignment(self, start: int) -> int:
         """Milliseconds that the bounds of a window starting at `start` must be multiples of. TableError: no longer kept."""
@@ -180,18 +181,30 @@ class TableReader:
     # Partitions.
 
     async def _metas(self) -> dict[PartitionKeys, Meta]:
-        generation = await generation_in_use(self._redis, self._settings)
-        namespace, prefix = tables_namespace(self._settings.redis.namespace, generation), self._settings.kafka.topic_prefix + "."
+        """Asked in one go for the generation and the partitions that there were last time; again until these are the ones."""
+        generation, partitions = self._partitions
+        while True:
+            namespace = tables_namespace(self._settings.redis.namespace, generation)
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.get(generation_key(self._settings))
+            pipe.smembers(partitions_key(namespace))
+            for keys in partitions:
+                pipe.hgetall(keys.meta())
+            in_use, members, *stored = await pipe.execute()
+            found = int(in_use or 0), self._partitions_of(namespace, members)
+            if found == (generation, partitions):
+                self._partitions = found
+                return {keys: Meta.parse(meta) for keys, meta in zip(partitions, stored, strict=True)}
+            generation, partitions = found if found[0] == generation else (found[0], [])
+
+    def _partitions_of(self, namespace: str, members: Collection[bytes]) -> list[PartitionKeys]:
+        prefix = self._settings.kafka.topic_prefix + "."
         known = []
-        for member in await self._redis.smembers(partitions_key(namespace)):
+        for member in members:
             topic, _, partition = member.decode().rpartition(":")
             if topic.startswith(prefix):
                 known.append(PartitionKeys(namespace, topic, int(partition)))
-        known.sort(key=lambda keys: (keys.topic, keys.partition))
-        pipe = self._redis.pipeline(transaction=False)
-        for keys in known:
-            pipe.hgetall(keys.meta())
-        return {keys: Meta.parse(stored) for keys, stored in zip(known, await pipe.execute(), strict=True)}
+        return sorted(known, key=lambda keys: (keys.topic, keys.partition))
 
     def _events(self, metas: Mapping[PartitionKeys, Meta]) -> list[PartitionKeys]:
         return [keys for keys, meta in metas.items() if keys.topic in self._event_topics and meta.applied]
@@ -228,74 +241,55 @@ class TableReader:
     # Stored bytes.
 
     async def _read(
-        self, cube: str, partitions: Sequence[PartitionKeys], panes: Sequence[PaneId], rows: _Rows, *, sketches: bool
-    ) -> list[_StoredPane]:
-        answers = await asyncio.gather(*(self._read_partition(keys, cube, panes, rows, sketches) for keys in partitions))
-        return [stored for answer in answers for stored in answer]
+        self, cube: str, partitions: Sequence[PartitionKeys], panes: Sequence[PaneId], rows: ChosenRows, *, sketches: bool
+    ) -> list[list[_StoredPane]]:
+        """The panes of each partition."""
+        return await asyncio.gather(*(self._read_partition(keys, cube, panes, rows, sketches) for keys in partitions))
 
     async def _read_partition(
-        self, keys: PartitionKeys, cube: str, panes: Sequence[PaneId], rows: _Rows, sketches: bool
+        self, keys: PartitionKeys, cube: str, panes: Sequence[PaneId], rows: ChosenRows, sketches: bool
     ) -> list[_StoredPane]:
         """Everything of one partition in one transaction, so that all panes show the same offset."""
-        days = sorted({start // DAY_MS for _, start in panes})
-        numbers: dict[int, list[int]] | None = None
+        keys_of_rows = {day: keys.rows(cube, day) for day in sorted({start // DAY_MS for _, start in panes})}
+        known = {day: rows.cube.known(key) for day, key in keys_of_rows.items()}
+        # Which chunks there are is known from the last time, mostly.
+        numbers = {day: _chunks_of(rows.numbers(found)) for day, found in known.items() if found is not None}
+        asked = len(numbers) == len(known)
         while True:
             pipe = self._redis.pipeline(transaction=True)
-            for day in days:
-                pipe.get(keys.rows(cube, day))
-            if numbers is not None:
+            for key in keys_of_rows.values():
+                pipe.get(key)
+            if asked:
+                fields = {day: [f"{cube}/{n}" for n in chosen] or ["-"] for day, chosen in numbers.items()}
                 for size, start in panes:
-                    fields = [f"{cube}/{n}" for n in numbers[start // DAY_MS]]
-                    pipe.hmget(keys.pane(size, start), fields or ["-"])
+                    pipe.hmget(keys.pane(size, start), fields[start // DAY_MS])
                     if sketches:
                         for sketch in keys.sketches:
                             pipe.get(keys.sketch(sketch, size, start, cube))
             answers = iter(await pipe.execute())
-            codes = {day: rows.number(unpack_rows(next(answers) or b"")) for day in days}
-            wanted = {day: rows.chunks_of(found) for day, found in codes.items()}
-            if numbers is None and not any(wanted.values()):
+            codes = {day: rows.numbers(rows.cube.learn(key, next(answers) or b"")) for day, key in keys_of_rows.items()}
+            wanted = {day: _chunks_of(found) for day, found in codes.items()}
+            if not any(wanted.values()):
                 return []
-            if numbers == wanted and numbers is not None:
+            if asked and numbers == wanted:
                 break
             # Rows came to be since the numbers of chunks were asked for: ask again.
-            numbers = wanted
+            numbers, asked = wanted, True
         stored = []
         for size, start in panes:
             day = start // DAY_MS
             found = next(answers)
             logs = {sketch: next(answers) for sketch in keys.sketches} if sketches else {}
-            fields_ = {n: chunk for n, chunk in zip(numbers[day], found, strict=False) if chunk}
-            if fields_ or any(logs.values()):
-                stored.append(_StoredPane((size, start), codes[day], fields_, {name: log for name, log in logs.items() if log}))
+            chunks_ = {n: chunk for n, chunk in zip(numbers[day], found, strict=False) if chunk}
+            if chunks_ or any(logs.values()):
+                stored.append(_StoredPane((size, start), codes[day], chunks_, {name: log for name, log in logs.items() if log}))
         return stored
 
 
-class _Rows:
-    """The rows of one answer: row keys numbered over all partitions and days, those that `where` leaves out as -1."""
-
-    def __init__(self, dimensions: tuple[str, ...], where: Mapping[str, str | None] | None) -> None:
-        self.keys: list[RowKey] = []
-        self._number: dict[RowKey, int] = {}
-        self._conditions = [(dimensions.index(name), value) for name, value in (where or {}).items()]
-
-    def number(self, keys: Iterable[RowKey]) -> Ints:
-        """Number of each key."""
-        numbers = []
-        for key in keys:
-            number = self._number.get(key)
-            if number is None:
-                wanted = all(key[at] == value for at, value in self._conditions)
-                number = self._number[key] = len(self.keys) if wanted else -1
-                if wanted:
-                    self.keys.append(key)
-            numbers.append(number)
-        return np.array(numbers, np.int64)
-
-    @staticmethod
-    def chunks_of(numbers: Ints) -> list[int]:
-        """The chunks in which rows that are wanted may be, given the numbers of a day's codes."""
-        found: list[int] = np.unique(np.flatnonzero(numbers >= 0) // chunks.CHUNK).tolist()
-        return found
+def _chunks_of(numbers: Ints) -> list[int]:
+    """The chunks in which rows that are wanted may be, given the numbers of a day's codes."""
+    found: list[int] = np.unique(np.flatnonzero(numbers >= 0) // chunks.CHUNK).tolist()
+    return found
 
 
 @dataclass(slots=True)
@@ -303,57 +297,45 @@ class _StoredPane:
     """One cube in one pane of one partition, as stored."""
 
     pane: PaneId
-    #: Row number of each code of the pane's day.
+    #: Row number of each code of the pane's day, -1 for those that are not wanted.
     numbers: Ints
-    fields: dict[int, bytes]
+    chunks: dict[int, bytes]
     logs: dict[str, bytes]
 
-    def chunks(self, rows: _Rows) -> Iterable[tuple[Ints, dict[str, Ints]]]:
-        """(row numbers, measure -> values) per chunk; only wanted rows."""
-        for chunk, stored in self.fields.items():
-            code, values = chunks.unpack(stored)
-            number = self.numbers[code + chunk * chunks.CHUNK]
-            wanted = number >= 0
-            if wanted.all():
-                yield number, values
-            elif wanted.any():
-                yield number[wanted], {name: column[wanted] for name, column in values.items()}
+
+def _sums(
+    read: Sequence[Sequence[_StoredPane]], measures: Collection[str] | None, step_of: Mapping[PaneId, int], rows: int, steps: int
+) -> dict[str, Ints]:
+    """Stored measures (all, or those given) per row and step of everything that was read, arrays of shape (rows, steps)."""
+    sums: dict[str, Ints] = {}
+    for of_partition in read:
+        panes = [stored for stored in of_partition if stored.chunks]
+        row, lengths, columns = chunks.unpack_all([chunk for stored in panes for chunk in stored.chunks.values()], measures)
+        if not columns:
+            continue
+        # All at once: each code by its place among the codes of all panes.
+        size_of = np.array([len(stored.numbers) for stored in panes])
+        begin = np.repeat(np.cumsum(size_of) - size_of, [len(stored.chunks) for stored in panes])
+        chunk = np.fromiter((number for stored in panes for number in stored.chunks), np.int64, len(lengths))
+        number = np.concatenate([stored.numbers for stored in panes])[row + np.repeat(begin + chunk * chunks.CHUNK, lengths)]
+        step = np.repeat([step_of[stored.pane] for stored in panes], [len(stored.chunks) for stored in panes])
+        place = number * steps + np.repeat(step, lengths) if steps > 1 else number
+        wanted = None if (number >= 0).all() else number >= 0
+        if wanted is not None:
+            place = place[wanted]
+        for name, values in columns.items():
+            if name not in sums:
+                sums[name] = np.zeros((rows, steps), np.int64)
+            np.add.at(sums[name].reshape(-1), place, values if wanted is None else values[wanted])
+    return sums
 
 
-class _Sums:
-    """Stored measures per row and step, growing as rows appear."""
-
-    def __init__(self, measures: Collection[str] | None, steps: int) -> None:
-        self._measures = measures
-        self._steps = steps
-        self._values: dict[str, Ints] = {}
-
-    def add(self, rows: Ints, values: Mapping[str, Ints], step: int) -> None:
-        top = int(rows.max()) + 1
-        for name, gains in values.items():
-            if self._measures is not None and name not in self._measures:
-                continue
-            array = self._values.get(name)
-            if array is None or len(array) < top:
-                grown = np.zeros((max(top, 2 * len(array) if array is not None else 0), self._steps), np.int64)
-                if array is not None:
-                    grown[: len(array)] = array
-                self._values[name] = array = grown
-            array[rows, step] += gains
-
-    def arrays(self, rows: int) -> dict[str, Ints]:
-        """Measure -> values, shape (rows, steps)."""
-        return {
-            name: np.pad(array, ((0, rows - len(array)), (0, 0))) if len(array) < rows else array[:rows]
-            for name, array in self._values.items()
-        }
-
-    def any_row(self, rows: int) -> NDArray[np.bool_]:
-        """Which rows have anything but zeros."""
-        result = np.zeros(rows, np.bool_)
-        for array in self.arrays(rows).values():
-            result |= array.any(axis=1)
-        return result
+def _any_row(sums: Mapping[str, Ints], rows: int) -> NDArray[np.bool_]:
+    """Which rows have anything but zeros."""
+    result = np.zeros(rows, np.bool_)
+    for array in sums.values():
+        result |= array.any(axis=1)
+    return result
 
 
 @dataclass(slots=True)
@@ -364,7 +346,7 @@ class _Sketches:
     _dense: set[int] = field(default_factory=set)
     _counts: dict[str, list[tuple[Ints, Ints, Ints]]] = field(default_factory=dict)
 
-    def add(self, stored: _StoredPane, rows: _Rows) -> None:
+    def add(self, stored: _StoredPane) -> None:
         for sketch, log in stored.logs.items():
             entries = np.frombuffer(log, np.uint64)
             if sketch == "reach":
