@@ -65,15 +65,11 @@ class Filling:
         times = sorted(self._chance.randrange(begin * 1000, (begin + length) * 1000) for _ in range(count))
         return zip(topics, times, strict=True)
 
-    def _append(
-        self, records: dict[tuple[Topic, int], list[Record]], topic: Topic, campaign: int, at: int, value: dict[str, Any]
-    ) -> None:
+    def _append(self, records: dict[tuple[Topic, int], list[Record]], topic: Topic, campaign: int, at: int, value: dict[str, Any]) -> None:
         owner = (topic, campaign % self._settings.kafka.partitions)
         offset = self._offsets[owner]
         self._offsets[owner] += 1
-        records.setdefault(owner, []).append(
-            Record(offset, at, value["campaign_id"].encode(), json.dumps(value).encode())
-        )
+        records.setdefault(owner, []).append(Record(offset, at, value["campaign_id"].encode(), json.dumps(value).encode()))
 
     def _event(self, topic: Topic, campaign: int, at: int) -> dict[str, Any]:
         """An event as `usual_values` has them: two channels and platforms and four creatives a campaign, ..."""

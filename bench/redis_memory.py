@@ -119,7 +119,9 @@ CASES = {
 
 
 def show(console: Console, name: str, case: Case, found: Outcome) -> None:
-    table = Table(title=f"{name}: {found.events:,} events of {case.load.campaigns:,} campaigns in {case.seconds:,} s, {case.partitions} partitions")
+    table = Table(
+        title=f"{name}: {found.events:,} events of {case.load.campaigns:,} campaigns in {case.seconds:,} s, {case.partitions} partitions"
+    )
     for head in ("kind", "measured, KiB", "planned, KiB", "planned / measured"):
         table.add_column(head, justify="left" if head == "kind" else "right")
     for each in (*found.kinds, found.used):

@@ -16,7 +16,16 @@ _LONGEST_STRING = 512 * 2**20
 
 
 def caveats(
-    load: Load, settings: Settings, c: Coefficients, *, partitions: int, workers: int, rate: float, largest: float, ids: float, found: Masters
+    load: Load,
+    settings: Settings,
+    c: Coefficients,
+    *,
+    partitions: int,
+    workers: int,
+    rate: float,
+    largest: float,
+    ids: float,
+    found: Masters,
 ) -> Iterator[str]:
     """Sentences; `rate` a worker's events/s, `largest` the largest campaign's, `ids` those in a worker."""
     yield from _limits(load, settings, partitions, workers, rate, largest, ids, found)

@@ -155,9 +155,7 @@ def _for_workers(load: Load, settings: Settings, assumed: Assumptions, c: Coeffi
         partitions = wanted
 
 
-def _worker_lines(
-    load: Load, settings: Settings, assumed: Assumptions, c: Coefficients, sized: Sized, ids: float
-) -> list[Line]:
+def _worker_lines(load: Load, settings: Settings, assumed: Assumptions, c: Coefficients, sized: Sized, ids: float) -> list[Line]:
     partitions, workers, rate = sized.partitions, sized.workers, sized.rate
     campaigns = load.campaigns / partitions
     events = number(load.events_per_second)
@@ -300,16 +298,16 @@ def _memory_lines(load: Load, settings: Settings, held: Memory, c: Coefficients)
     return lines
 
 
-def _master_lines(
-    load: Load, settings: Settings, assumed: Assumptions, c: Coefficients, sized: Sized
-) -> list[Line]:
+def _master_lines(load: Load, settings: Settings, assumed: Assumptions, c: Coefficients, sized: Sized) -> list[Line]:
     partitions, held, found = sized.partitions, sized.held, sized.masters
     campaigns = load.campaigns / partitions
     micros, sent = between(c.redis_cpu_us_per_event, campaigns), between(c.redis_bytes_per_event, campaigns)
     cores = load.events_per_second * micros / 1e6
     interval = settings.streams.flush_interval
     flushes = sum(
-        partitions * max(1 / interval, load.rate(topic) / partitions / settings.streams.flush_events) for topic in EVENTS if load.rate(topic)
+        partitions * max(1 / interval, load.rate(topic) / partitions / settings.streams.flush_events)
+        for topic in EVENTS
+        if load.rate(topic)
     )
     return [
         Line(

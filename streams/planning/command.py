@@ -49,7 +49,9 @@ def plan(
     largest_campaign: Annotated[
         float | None, typer.Option(min=0, max=1, help="Part of all events that the largest campaign sends. Default: all campaigns alike.")
     ] = None,
-    partitions: Annotated[int | None, typer.Option(min=1, max=10_000, help="Partitions of each topic. Default: what the workers need.")] = None,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Partitions of each topic. Default: what the workers need.")
+    ] = None,
     headroom: Annotated[float, typer.Option(min=1, max=100, help="Workers' capacity over the load, for peaks and for catching up.")] = 1.3,
     replication: Annotated[int, typer.Option(min=1, max=10, help="Copies of each Kafka partition.")] = 3,
     compression: Annotated[

@@ -30,7 +30,9 @@ def _lines(plan: Plan, c: Coefficients) -> Iterator[str]:
         yield "Redis, if less were kept (each by itself)"
         for other in plan.alternatives:
             needs = f"{number(other.masters.count)} masters, {number(other.partitions)} partitions"
-            yield from _row("", size(other.redis_bytes), f"{other.what}: {needs if other.masters.fits else 'no number of masters is enough'}")
+            yield from _row(
+                "", size(other.redis_bytes), f"{other.what}: {needs if other.masters.fits else 'no number of masters is enough'}"
+            )
         yield ""
     for warning in plan.warnings:
         yield textwrap.fill(f"! {warning}.", _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
@@ -43,14 +45,14 @@ def _lines(plan: Plan, c: Coefficients) -> Iterator[str]:
 
 def _row(what: str, shown: str, how: str) -> Iterator[str]:
     first = f"  {what:<{_WHAT}} {shown:>{_SHOWN}}   "
-    yield textwrap.fill(how, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False, break_long_words=False)
+    yield textwrap.fill(
+        how, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False, break_long_words=False
+    )
 
 
 def as_json(plan: Plan, c: Coefficients) -> str:
     """{"figures": {name: {"value", "what", "how"}}, "alternatives", "warnings", "coefficients"}; values in plain units: 1, bytes, a second."""
-    figures = {
-        line.name: {"value": line.value, "what": line.what, "how": line.how} for section in plan.sections for line in section.lines
-    }
+    figures = {line.name: {"value": line.value, "what": line.what, "how": line.how} for section in plan.sections for line in section.lines}
     others = [
         {"what": o.what, "redis_bytes": o.redis_bytes, "redis_masters": o.masters.count if o.masters.fits else None}
         for o in plan.alternatives

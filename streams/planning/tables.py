@@ -66,9 +66,7 @@ class LevelBytes:
         return (self.campaigns + self.shared) * self.panes_after(seconds)
 
 
-def levels(
-    load: Load, topic: Topic, settings: Settings, partitions: int, c: Coefficients, seconds: float = math.inf
-) -> list[LevelBytes]:
+def levels(load: Load, topic: Topic, settings: Settings, partitions: int, c: Coefficients, seconds: float = math.inf) -> list[LevelBytes]:
     """Every level of the settings' ladder in one topic, when the load has gone on for `seconds`.
 
     A cube's rows are a campaign's own where `campaign_id` or `account_id` is in their key.
