@@ -11,8 +11,8 @@ from redis.exceptions import RedisError
 from tests.chaos.arena import SESSION_TIMEOUT, Arena, Planned
 from tests.chaos.fleet import Member
 
-#: Seconds that a rebuild of a long run's log may take on a busy machine: a minute or two, since hostile times fill panes of their own, and as
-#: much again when Redis is emptied under it.
+#: Seconds that a rebuild of a long run's log may take on a busy machine: a minute or two, since hostile times fill panes of their own,
+#: and as much again when Redis is emptied under it.
 _REBUILT_WITHIN = 400.0
 
 
