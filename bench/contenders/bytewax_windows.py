@@ -71,10 +71,11 @@ def flow(job: Task, progress: Progress, rows: list[Row]) -> Dataflow:
 
 
 def main() -> None:
-    job, progress = task(), Progress()
+    job = task()
+    progress = Progress(job)
     rows: list[Row] = []
     cli_main(flow(job, progress, rows))
-    progress.finished(sum(count for _, _, count, _ in rows))
+    progress.finished()
     write_answer(job.answer, rows)
 
 

@@ -30,7 +30,8 @@ GROUP BY campaign_id, window_start, window_end
 
 
 def main() -> None:
-    job, progress = task(), Progress()
+    job = task()
+    progress = Progress(job)
     table = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
     for name, value in {
         "pipeline.jars": ";".join(f"file://{jar}" for jar in job.jars.split(":")),
@@ -44,8 +45,8 @@ def main() -> None:
     with table.execute_sql(_QUERY).collect() as results:
         for campaign, start, count, cost in results:
             rows.append((campaign, start, count, float(cost)))
-            progress.add(count)
-    progress.finished(progress.events)
+            progress.count(count)
+    progress.finished()
     write_answer(job.answer, rows)
 
 

@@ -15,21 +15,20 @@ class Click(pw.Schema):
 
 
 def main() -> None:
-    job, progress = task(), Progress()
+    job = task()
+    progress = Progress(job)
     latest: dict[tuple[str, int], tuple[int, float]] = {}
     done = 0
 
     def changed(key: Any, row: dict[str, Any], time: int, is_addition: bool) -> None:
         nonlocal done
         if is_addition:
-            progress.started()
             window = row["campaign_id"], row["start"]
             done += row["count"] - latest.get(window, (0, 0.0))[0]
             latest[window] = row["count"], row["cost"]
 
     def told(time: int) -> None:
-        if done:
-            progress.reached(done)
+        progress.reached(done)
 
     clicks = pw.io.kafka.read(
         {"bootstrap.servers": job.bootstrap_servers, "group.id": job.name, "auto.offset.reset": "earliest"},
@@ -46,7 +45,7 @@ def main() -> None:
     )
     pw.io.subscribe(totals, on_change=changed, on_time_end=told)
     pw.run(monitoring_level=pw.MonitoringLevel.NONE)
-    progress.finished(done)
+    progress.finished()
     write_answer(job.answer, [(campaign, start, count, cost) for (campaign, start), (count, cost) in latest.items()])
 
 

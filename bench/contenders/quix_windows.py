@@ -16,7 +16,8 @@ _GRACE = 5_000
 
 
 def main() -> None:
-    job, progress = task(), Progress()
+    job = task()
+    progress = Progress(job)
     rows: list[tuple[str, int, int, float]] = []
     app = Application(
         broker_address=job.bootstrap_servers,
@@ -33,14 +34,15 @@ def main() -> None:
 
     def result(value: dict[str, Any], key: bytes, timestamp: int, headers: Any) -> None:
         rows.append((key.decode(), value["start"], value["count"], value["cost"]))
-        progress.add(value["count"])
+        if progress.count(value["count"]):
+            app.stop()
 
     topic = app.topic(job.topic, key_deserializer="bytes", value_deserializer="json", timestamp_extractor=event_time)
     clicks = app.dataframe(topic).apply(lambda click: {"cost": float(click["cost"])})
     totals = clicks.tumbling_window(WINDOW, grace_ms=_GRACE).agg(count=Count(), cost=Sum("cost")).final()
     totals.update(result, metadata=True)
-    app.run(count=job.events)
-    progress.finished(progress.events)
+    app.run()
+    progress.finished()
     write_answer(job.answer, rows)
 
 

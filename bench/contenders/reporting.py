@@ -28,6 +28,8 @@ class Task:
     topic: str
     #: Records in the topic, all of which are to be processed.
     events: int
+    #: Sum of the counts of all windows that the answer is judged by: those before the closing events at the topic's end.
+    counted: int
     #: Name for consumer groups, internal topics and keys in Redis, new for each run.
     name: str
     #: Directory for state, made and removed by whoever starts the contender.
@@ -38,6 +40,10 @@ class Task:
     redis: str
     #: JSON file of the Yahoo Streaming Benchmark's ads: {ad_id: campaign_id}.
     ads: Path | None
+    #: Partitions of the topic.
+    partitions: int
+    #: What a program that can do several things is to do.
+    variant: str
     #: Jars that a JVM needs, separated by colons.
     jars: str
 
@@ -53,10 +59,12 @@ def task() -> Task:
     parser = argparse.ArgumentParser()
     for name in ("bootstrap-servers", "topic", "name", "redis"):
         parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--events", type=int, required=True)
+    for name in ("events", "counted", "partitions"):
+        parser.add_argument(f"--{name}", type=int, required=True)
     for name in ("directory", "answer"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--ads", type=Path)
+    parser.add_argument("--variant", default="")
     parser.add_argument("--jars", default="")
     return Task(**vars(parser.parse_args()))
 
@@ -64,7 +72,9 @@ def task() -> Task:
 class Progress:
     """Tells how far the contender is, a few times a second. `started` must be called with the first events, before they are processed."""
 
-    def __init__(self) -> None:
+    def __init__(self, job: Task) -> None:
+        self._job = job
+        self._counted = 0
         self.events = 0
         self._next = 0.0
         self._started = False
@@ -86,9 +96,14 @@ class Progress:
         if now >= self._next:
             self._tell(now)
 
-    def finished(self, events: int) -> None:
-        """The results of so many events in all are out, which is the end."""
-        self.events = events
+    def count(self, results: int) -> bool:
+        """Results have come out whose windows count so many; whether they are all out. For those that cannot see the events go by."""
+        self._counted += results
+        self.reached(min(self._job.events, self._counted * self._job.events // self._job.counted))
+        return self._counted >= self._job.counted
+
+    def finished(self) -> None:
+        """Every result is out, which is the end."""
         self._tell(time.monotonic())
 
     def _tell(self, now: float) -> None:
