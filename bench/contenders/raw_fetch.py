@@ -7,8 +7,8 @@ import asyncio
 from aiokafka import AIOKafkaConsumer
 from reporting import Progress, task, write_answer
 
-#: As Faust's driver and the worker's app set them; tests/unit/test_bench.py holds the two together.
-FETCH = {"fetch_max_wait_ms": 1500, "max_partition_fetch_bytes": 1024 * 1024, "check_crcs": True, "max_poll_records": None}
+#: As a worker's own consumer has them; tests/unit/test_bench_peers.py holds the two together.
+FETCH = {"fetch_max_wait_ms": 100, "max_partition_fetch_bytes": 1024 * 1024, "check_crcs": True, "max_poll_records": None}
 
 
 async def main() -> None:
