@@ -39,12 +39,13 @@ def failure(why: str) -> Run:
 def measured(started: float, progress: Points, cpu: Points, servers: Points, wrong: Sequence[str] = ()) -> Run:
     """The run that these points tell of. The rate is that between the first and the last progress: starting up does not count.
 
-    `started` is when the process was started; `cpu` and `servers` were looked at all the time. ValueError if nothing went on.
+    `started` is when the process was started; `cpu` and `servers` were looked at all the time. If most of the events were over when the
+    first progress was told, there is nothing to measure: that is a failed run.
     """
     (first_at, first), (last_at, last) = progress[0], progress[-1]
     events, seconds = last - first, last_at - first_at
-    if events <= 0 or seconds <= 0:
-        raise ValueError(f"no progress: {events:.0f} events in {seconds:.1f} s")
+    if events < last / 2 or seconds <= 0:
+        return failure(f"too few events to measure: {first:.0f} of {last:.0f} were over when the first progress was told")
     used, served = (1e6 * (at(points, last_at) - at(points, first_at)) / events for points in (cpu, servers))
     return Run(events / seconds, seconds, first_at - started, used, served, tuple(wrong))
 

@@ -22,6 +22,8 @@ from reporting import WINDOW, Progress, Task, task, write_answer
 _START = datetime(2020, 1, 1, tzinfo=UTC)
 _START_MS = int(_START.timestamp() * 1000)
 _BATCH = 10_000
+#: More than the partitions of a backlog are ahead of one another when they are read: what comes later would be dropped.
+_LATENESS = timedelta(minutes=10)
 
 Row = tuple[str, int, int, float]
 
@@ -61,7 +63,7 @@ def flow(job: Task, progress: Progress, rows: list[Row]) -> Dataflow:
     dataflow = Dataflow("windows")
     source = KafkaSource([job.bootstrap_servers], [job.topic], tail=False, starting_offset=OFFSET_BEGINNING, batch_size=_BATCH)
     events = op.flat_map_batch("decode", op.input("clicks", dataflow, source), decode)
-    clock = win.EventClock(ts_getter=lambda event: event[0], wait_for_system_duration=timedelta(seconds=10))
+    clock = win.EventClock(ts_getter=lambda event: event[0], wait_for_system_duration=_LATENESS)
     windower = win.TumblingWindower(length=timedelta(milliseconds=WINDOW), align_to=_START)
     folded = win.fold_window(
         "count and sum", events, clock, windower, lambda: (0, 0.0), add, lambda one, two: (one[0] + two[0], one[1] + two[1]), ordered=False

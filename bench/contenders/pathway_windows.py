@@ -36,7 +36,7 @@ def main() -> None:
         schema=Click,
         format="json",
         mode="static",
-        autocommit_duration_ms=1_000,
+        autocommit_duration_ms=200,
     )
     clicks = clicks.select(pw.this.campaign_id, pw.this.occurred_at, cost=pw.this.cost.str.parse_float())
     windows = clicks.windowby(clicks.occurred_at, window=pw.temporal.tumbling(duration=WINDOW), instance=clicks.campaign_id)

@@ -35,6 +35,7 @@ def main() -> None:
     def result(value: dict[str, Any], key: bytes, timestamp: int, headers: Any) -> None:
         rows.append((key.decode(), value["start"], value["count"], value["cost"]))
         if progress.count(value["count"]):
+            progress.finished()
             app.stop()
 
     topic = app.topic(job.topic, key_deserializer="bytes", value_deserializer="json", timestamp_extractor=event_time)
@@ -42,7 +43,6 @@ def main() -> None:
     totals = clicks.tumbling_window(WINDOW, grace_ms=_GRACE).agg(count=Count(), cost=Sum("cost")).final()
     totals.update(result, metadata=True)
     app.run()
-    progress.finished()
     write_answer(job.answer, rows)
 
 

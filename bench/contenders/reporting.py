@@ -70,7 +70,7 @@ def task() -> Task:
 
 
 class Progress:
-    """Tells how far the contender is, a few times a second. `started` must be called with the first events, before they are processed."""
+    """Tells how far the contender is, a few times a second. The rate is measured from the first word on, best that of `started`."""
 
     def __init__(self, job: Task) -> None:
         self._job = job
@@ -79,11 +79,11 @@ class Progress:
         self._next = 0.0
         self._started = False
 
-    def started(self) -> None:
-        """The first events are here. Later calls do nothing."""
+    def started(self, at: float | None = None) -> None:
+        """The first events are here, or were `at` (CLOCK_MONOTONIC). Later calls do nothing."""
         if not self._started:
             self._started = True
-            self._tell(time.monotonic())
+            self._tell(time.monotonic() if at is None else at)
 
     def add(self, events: int) -> None:
         """So many more are processed."""
