@@ -36,7 +36,7 @@ SECTIONS: dict[str, Section] = {
 
 def main(
     only: Annotated[list[str], typer.Option(help="section to run; may be repeated (default: all): " + ", ".join(SECTIONS))] = [],  # noqa: B006
-    quick: Annotated[bool, typer.Option("--quick", help="a trial: one run of few events; nothing is saved unless --results is given")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="a trial: one run of few events; nothing is saved without --results")] = False,
     runs: Annotated[int | None, typer.Option(min=1, help="how often each contender runs, in turn with the others (default 3)")] = None,
     events: Annotated[int | None, typer.Option(min=2_000, help="how many events; slow contenders get fewer (default 3,000,000)")] = None,
     contenders: Annotated[str, typer.Option(help="comma-separated, those that take part in throughput and ysb (default: all)")] = "",
@@ -50,7 +50,7 @@ def main(
     """
     names = _known(only, SECTIONS)
     entered = {contender.name for job in (THROUGHPUT_JOB, YSB_JOB) for contender in job.contenders}
-    usual = Options(events=60_000, runs=1) if quick else Options()
+    usual = Options(events=200_000, runs=1) if quick else Options()
     options = Options(
         events=events or usual.events,
         runs=runs or usual.runs,

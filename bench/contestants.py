@@ -23,7 +23,7 @@ class Contender:
     title: str
     #: What it does of the job, and what it leaves out beside Campaignwatch.
     does: str
-    #: File in bench/contenders; None: Campaignwatch's own worker.
+    #: Module of bench.contenders; None: Campaignwatch's own worker.
     program: str | None = None
     #: None: that of Campaignwatch.
     environment: Environment | None = None
@@ -38,8 +38,10 @@ class Contender:
 
 
 _CAMPAIGN_ONLY = json.dumps({"campaign": DEFAULT_CUBES["campaign"]})
+_YSB = "filter, join, count per campaign and 10 s, Redis"
+_ONE_TABLE = "count and cost per campaign and 10 s"
 _LEFT_OUT = "no validation, no dedupe, no uniques, no sketches, no quarantine, no database"
-_RAW = Contender(RAW, "aiokafka, raw fetch", "fetches and counts, nothing else: the ceiling", "raw_fetch.py", answers=False)
+_RAW = Contender(RAW, "aiokafka, raw fetch", "fetches and counts, nothing else: the ceiling", "raw_fetch", answers=False)
 
 THROUGHPUT = (
     _RAW,
@@ -52,7 +54,7 @@ THROUGHPUT = (
         PLAIN_FAUST,
         "Faust, ten cubes",
         "count and cost for the ten default cubes per 10 s; " + _LEFT_OUT + "; counts twice after a crash",
-        "faust_kpis.py",
+        "faust_kpis",
         FAUST,
         1 / 150,
         json.dumps(DEFAULT_CUBES),
@@ -62,16 +64,20 @@ THROUGHPUT = (
         "faust-light",
         "Faust, one cube",
         "count and cost for the cube campaign only; " + _LEFT_OUT + "; counts twice after a crash",
-        "faust_kpis.py",
+        "faust_kpis",
         FAUST,
         1 / 30,
         _CAMPAIGN_ONLY,
         runs_here=True,
     ),
-    Contender("bytewax", "Bytewax", "count and cost per campaign and 10 s; " + _LEFT_OUT + ", no recovery store", "bytewax_windows.py", BYTEWAX),
-    Contender("quix", "Quix Streams", "count and cost per campaign and 10 s; " + _LEFT_OUT, "quix_windows.py", QUIX, 1 / 3),
-    Contender("pathway", "Pathway", "count and cost per campaign and 10 s; " + _LEFT_OUT + ", no persistence", "pathway_windows.py", PATHWAY),
-    Contender("flink", "PyFlink SQL (JVM)", "count and cost per campaign and 10 s; " + _LEFT_OUT + ", no checkpoints", "flink_windows.py", FLINK),
+    Contender(
+        "bytewax", "Bytewax", "count and cost per campaign and 10 s; " + _LEFT_OUT + ", no recovery store", "bytewax_windows", BYTEWAX
+    ),
+    Contender("quix", "Quix Streams", "count and cost per campaign and 10 s; " + _LEFT_OUT, "quix_windows", QUIX, 1 / 3),
+    Contender("pathway", "Pathway", "count and cost per campaign and 10 s; " + _LEFT_OUT + ", no persistence", "pathway_windows", PATHWAY),
+    Contender(
+        "flink", "PyFlink SQL (JVM)", "count and cost per campaign and 10 s; " + _LEFT_OUT + ", no checkpoints", "flink_windows", FLINK
+    ),
 )
 
 YSB = (
@@ -79,16 +85,25 @@ YSB = (
     Contender(
         CAMPAIGNWATCH,
         "Campaignwatch",
-        "everything on, all cubes, as ever; views per ad are in the cube campaign_creative, and ads are joined to campaigns when it is read",
+        "everything on, as ever; views per ad are in the cube campaign_creative, and ads are joined to campaigns when it is read",
     ),
     *(
-        Contender(name, title, "filter, join, count per campaign and 10 s, Redis", program, environment, share, answers_in_redis=True, runs_here=here)
+        Contender(
+            name,
+            title,
+            "filter, join, count per campaign and 10 s, Redis",
+            program,
+            environment,
+            share,
+            answers_in_redis=True,
+            runs_here=here,
+        )
         for name, title, program, environment, share, here in (
-            (PLAIN_FAUST, "Faust", "faust_ysb.py", FAUST, 1 / 20, True),
-            ("bytewax", "Bytewax", "bytewax_ysb.py", BYTEWAX, 1.0, False),
-            ("quix", "Quix Streams", "quix_ysb.py", QUIX, 1 / 3, False),
-            ("pathway", "Pathway", "pathway_ysb.py", PATHWAY, 1.0, False),
-            ("flink", "PyFlink SQL (JVM)", "flink_ysb.py", FLINK, 1.0, False),
+            (PLAIN_FAUST, "Faust", "faust_ysb", FAUST, 1 / 20, True),
+            ("bytewax", "Bytewax", "bytewax_ysb", BYTEWAX, 1.0, False),
+            ("quix", "Quix Streams", "quix_ysb", QUIX, 1 / 3, False),
+            ("pathway", "Pathway", "pathway_ysb", PATHWAY, 1.0, False),
+            ("flink", "PyFlink SQL (JVM)", "flink_ysb", FLINK, 1.0, False),
         )
     ),
 )

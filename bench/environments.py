@@ -52,7 +52,9 @@ def python_of(environment: Environment, cache: Path = CACHE) -> Path:
         return python
     if environment.newest_python is not None and sys.version_info[:2] > environment.newest_python:
         newest = ".".join(map(str, environment.newest_python))
-        raise EnvironmentMissing(f"{environment.name}: its pinned version needs Python {newest} or older, and this is {sys.version.split()[0]}")
+        raise EnvironmentMissing(
+            f"{environment.name}: its pinned version needs Python {newest} or older, and this is {sys.version.split()[0]}"
+        )
     if home.exists():
         shutil.rmtree(home)
     venv.create(home, with_pip=True)

@@ -153,6 +153,10 @@ def ratios_of(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     if own is None:
         return {}
     peers = [rates[name] for name in PYTHON_PEERS if name in rates]
-    against = {"vs_plain_faust": rates.get(PLAIN_FAUST), "vs_best_python_peer": max(peers, default=None), "vs_fetch_ceiling": rates.get(RAW)}
+    against = {
+        "vs_plain_faust": rates.get(PLAIN_FAUST),
+        "vs_best_python_peer": max(peers, default=None),
+        "vs_fetch_ceiling": rates.get(RAW),
+    }
     named = {f"vs_{name}": rate for name, rate in rates.items() if name not in (CAMPAIGNWATCH, RAW, PLAIN_FAUST)}
     return {name: round(own / rate, 3) for name, rate in {**against, **named}.items() if rate is not None}

@@ -25,7 +25,7 @@ from bench.runs import LOOK, Run, failure, measured
 from bench.ysb_redis import counts_in
 from streams.embedded import ApacheKafka, EmbeddedRedis
 
-_PROGRAMS = Path(__file__).parent / "contenders"
+_ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class _Watched:
             "jars": ":".join(map(str, jars_of(contender.environment))) if contender.environment else "",
         }
         options = [word for name, value in words.items() for word in (f"--{name}", str(value))]
-        self._command = [str(python), str(_PROGRAMS / contender.program), *options]
+        self._command = [str(python), "-m", f"bench.contenders.{contender.program}", *options]
 
     def run(self) -> Run:
         progress: list[tuple[float, float]] = []
@@ -154,6 +154,6 @@ def _point(line: bytes) -> tuple[float, float] | None:
 
 
 def _environment() -> Mapping[str, str]:
-    """The caller's, without what would lead another Python astray."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
-    return {**kept, "PATHWAY_THREADS": "1"}
+    """The caller's, without what would lead another Python astray; of this repository a program imports its own package only."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "VIRTUAL_ENV")}
+    return {**kept, "PYTHONPATH": str(_ROOT), "PATHWAY_THREADS": "1"}

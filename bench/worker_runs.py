@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable
 
-
 from bench import ysb_events
 from bench.process_tree import ProcessTree
 from bench.product import Role
@@ -21,8 +20,8 @@ from streams.kafka import consumer_group
 from streams.redis_client import connect
 from streams.tables.reader import TableReader
 
-#: Seconds between two looks when the end is near, so that it is not seen late.
-_NEAR, _CLOSE_LOOK = 1.0, 0.02
+#: Seconds between two looks before the first events are applied and when fewer than so many are left, so that neither is seen late.
+_CLOSE_LOOK, _NEAR = 0.02, 1.0
 
 
 def run_worker(recording: Recording, arena: Arena) -> Run:
@@ -77,7 +76,9 @@ async def _run(settings: Settings, recording: Recording, arena: Arena) -> Run:
 
 
 def _pause(progress: list[tuple[float, float]], events: int) -> float:
-    if len(progress) < 2 or progress[-1][0] <= progress[0][0]:
+    if not progress:
+        return _CLOSE_LOOK
+    if len(progress) == 1:
         return LOOK
     (first_at, first), (last_at, last) = progress[0], progress[-1]
     rate = (last - first) / (last_at - first_at)

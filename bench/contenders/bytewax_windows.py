@@ -17,7 +17,8 @@ from bytewax.operators import windowing as win
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.run import cli_main
 from confluent_kafka import OFFSET_BEGINNING
-from reporting import WINDOW, Progress, Task, task, write_answer
+
+from bench.contenders.reporting import WINDOW, Progress, Task, task, write_answer
 
 _START = datetime(2020, 1, 1, tzinfo=UTC)
 _START_MS = int(_START.timestamp() * 1000)

@@ -14,8 +14,9 @@ from bytewax.operators import windowing as win
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.run import cli_main
 from confluent_kafka import OFFSET_BEGINNING
-from redis_counts import Counts
-from reporting import WINDOW, Progress, Task, task
+
+from bench.contenders.redis_counts import Counts
+from bench.contenders.reporting import WINDOW, Progress, Task, task
 
 _START = datetime(2020, 1, 1, tzinfo=UTC)
 _START_MS = int(_START.timestamp() * 1000)

@@ -15,7 +15,8 @@ from operator import attrgetter
 from typing import Any
 
 import faust
-from reporting import WINDOW, Progress, Task, task, write_answer
+
+from bench.contenders.reporting import WINDOW, Progress, Task, task, write_answer
 
 _MICROS = 1_000_000
 
@@ -57,7 +58,7 @@ def app_for(job: Task, cubes: dict[str, list[str]]) -> faust.App:
         (
             app.Table(f"{job.name}-{name}", default=lambda: [0, 0], partitions=job.partitions)
             .tumbling(WINDOW / 1000, expires=timedelta(hours=1))
-            .relative_to(lambda event: event.value.occurred_at / 1000),
+            .relative_to(lambda event: event.value.occurred_at / 1000),  # type: ignore[attr-defined]  # its interface forgets it
             attrgetter(*dimensions) if dimensions else lambda click: "",
         )
         for name, dimensions in cubes.items()

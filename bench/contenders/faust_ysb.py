@@ -11,8 +11,9 @@ from datetime import timedelta
 from typing import Any
 
 import faust
-from redis_counts import Counts
-from reporting import WINDOW, Progress, Task, task
+
+from bench.contenders.redis_counts import Counts
+from bench.contenders.reporting import WINDOW, Progress, Task, task
 
 
 class Event(faust.Record):
@@ -38,7 +39,7 @@ def app_for(job: Task) -> faust.App:
     views = (
         app.Table(f"{job.name}-views", default=int, partitions=job.partitions)
         .tumbling(WINDOW / 1000, expires=timedelta(hours=1))
-        .relative_to(lambda event: event.value.occurred_at / 1000)
+        .relative_to(lambda event: event.value.occurred_at / 1000)  # type: ignore[attr-defined]  # its interface forgets it
     )
     changed: dict[tuple[str, int], int] = {}
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pyflink.table import EnvironmentSettings, TableEnvironment
-from reporting import Progress, Task
+
+from bench.contenders.reporting import Progress, Task
 
 _SOURCE = """
 CREATE TABLE {table} (
@@ -56,7 +57,7 @@ def create_source(table: TableEnvironment, job: Task, name: str, columns: str) -
 
 
 def windows(table: TableEnvironment, query: str, progress: Progress, count: int) -> Iterator[tuple[Any, ...]]:
-    """Rows of the query as they come, its two last columns those of `TIMES`, the first of which only is given; column `count` is counted."""
+    """Rows of the query as they come; its two last columns are those of `TIMES`, of which the first is given. Column `count` is counted."""
     first = True
     with table.execute_sql(query).collect() as rows:
         for row in rows:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from flink_tables import TIMES, create_source, environment, windows
-from reporting import Progress, task, write_answer
+from bench.contenders.flink_tables import TIMES, create_source, environment, windows
+from bench.contenders.reporting import Progress, task, write_answer
 
 _QUERY = f"""
 SELECT campaign_id, COUNT(*), SUM(CAST(cost AS DECIMAL(10, 2))), {TIMES}

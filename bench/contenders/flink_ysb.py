@@ -6,9 +6,9 @@ the counts of a campaign's ads up in Redis.
 
 from __future__ import annotations
 
-from flink_tables import TIMES, create_source, environment, windows
-from redis_counts import Counts
-from reporting import Progress, task
+from bench.contenders.flink_tables import TIMES, create_source, environment, windows
+from bench.contenders.redis_counts import Counts
+from bench.contenders.reporting import Progress, task
 
 _QUERY = f"""
 SELECT campaign_id, seen, start_ms, began

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pathway as pw
-from reporting import WINDOW, Progress, task, write_answer
+
+from bench.contenders.reporting import WINDOW, Progress, task, write_answer
 
 
 class Click(pw.Schema):

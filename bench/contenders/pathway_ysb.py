@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pathway as pw
-from redis_counts import Counts
-from reporting import WINDOW, Progress, task
+
+from bench.contenders.redis_counts import Counts
+from bench.contenders.reporting import WINDOW, Progress, task
 
 
 class Event(pw.Schema):

@@ -10,7 +10,8 @@ from typing import Any
 
 from quixstreams import Application
 from quixstreams.dataframe.windows import Count, Sum
-from reporting import WINDOW, Progress, task, write_answer
+
+from bench.contenders.reporting import WINDOW, Progress, task, write_answer
 
 _GRACE = 5_000
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from quixstreams import Application
 from quixstreams.dataframe.windows import Count
-from redis_counts import Counts
-from reporting import WINDOW, Progress, task
+
+from bench.contenders.redis_counts import Counts
+from bench.contenders.reporting import WINDOW, Progress, task
 
 _GRACE = 5_000
 _ROWS = 500

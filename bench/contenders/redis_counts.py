@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import redis
-from reporting import Task
+
+from bench.contenders.reporting import Task
 
 
 class Counts:

@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds before the broker is asked again for what it did not tell.
 _RETRY = 1.0
-#: Milliseconds that a broker may hold back the answer to a fetch that finds nothing. A client asks each broker for one fetch at a time: while
-#: busy partitions have records waiting here it asks for the idle ones alone, and until that is answered nothing new comes for anybody.
-#: Faust's 1,500 cost a worker more than half of its rate as soon as one topic was busy and another was not.
+#: Milliseconds that a broker may hold back the answer to a fetch that finds nothing. The client has one fetch at a time under way to each
+#: broker: while busy partitions have records waiting here it asks for the idle ones alone, and until that is answered nothing new comes
+#: for any. Faust's 1,500 cost a worker more than half of its rate as soon as one topic was busy and another was not.
 FETCH_WAIT_MS = 100
 
 
