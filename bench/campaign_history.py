@@ -12,7 +12,8 @@ from redis.asyncio import Redis
 
 from bench.table_filling import NOW, Ints, Partition, names_of
 from streams.config import Settings, Topic
-from streams.ingest.aggregate import Coded, Facts
+from streams.ingest.aggregate import Facts
+from streams.ingest.coded import Coded
 from streams.panes.ladder import DAY_MS, Ladder
 from streams.tables.keys import PartitionKeys
 

@@ -28,7 +28,7 @@ class Load:
 
 def clicks(load: Load, count: int, start: int, first: int = 0) -> Iterator[tuple[bytes, bytes]]:
     """(key, value) of `count` clicks, the first at `start` (epoch ms). Each has an id of its own, numbered from `first`."""
-    chance = random.Random(f"{load.seed} {first}")
+    chance = random.Random(f"{load.seed} {first}")  # nosec B311 # made-up clicks, no secret
     for number in range(first, first + count):
         campaign = chance.randrange(load.campaigns)
         at = start + int((number - first) * 1_000 / load.rate) - chance.randrange(_AGE)

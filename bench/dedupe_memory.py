@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from streams.config import Settings, Topic
 from streams.embedded import EmbeddedRedis
-from streams.ingest.dedupe import Seen
+from streams.ingest.dedupe import Seen, digests
 from streams.tables.keys import PartitionKeys
 from streams.tables.store import PartitionStore
 
@@ -49,7 +49,7 @@ async def measure(millions: float, redis: Redis) -> None:
         ids = [f"00000000-0000-4000-8000-{i:012d}" for i in range(first, min(first + _FLUSH, count))]
         times = START + np.arange(first, first + len(ids)) * HOUR // count
         started = time.process_time()
-        _, rows = seen.admit(ids, times)
+        _, rows = seen.admit(digests(ids), times)
         spent += time.process_time() - started
         bucket = rows[:, 2] // np.uint64(seen.bucket)
         for number in np.unique(bucket):

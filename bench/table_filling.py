@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from streams.config import Settings, Topic
-from streams.ingest.aggregate import Coded, Facts, aggregate
+from streams.ingest.aggregate import Facts, aggregate
+from streams.ingest.coded import Coded
 from streams.panes.ladder import DAY_MS, Ladder
 from streams.tables.keys import PartitionKeys
 from streams.tables.meta import Meta

@@ -184,11 +184,20 @@ PIPELINE = (
         unit="s",
     ),
     series(
+        "From record to table",
+        Query("campaignwatch:visible_seconds:p99_5m", "{{topic}}, 99 of 100"),
+        Query("histogram_quantile(0.5, sum by (topic, le) (rate(campaignwatch_visible_seconds_bucket[5m])))", "{{topic}}, half"),
+        description="Age of records, by their own time, when they are in the tables, over 5 minutes. A backlog is as old as it is.",
+        unit="s",
+        span=12,
+    ),
+    series(
         "Time of a write",
         Query("histogram_quantile(0.5, sum by (le) (rate(campaignwatch_flush_seconds_bucket[$__rate_interval])))", "half"),
         Query("histogram_quantile(0.99, sum by (le) (rate(campaignwatch_flush_seconds_bucket[$__rate_interval])))", "99 of 100"),
         description="From a full batch to its rows and its offset in Redis.",
         unit="s",
+        span=12,
     ),
     series(
         "Events per write",
@@ -218,6 +227,7 @@ PIPELINE = (
         Query("sum(campaignwatch_dedupe_ids)", "ids known for dedupe"),
         description="Both are bounded: cells by streams.open_cells, ids by streams.dedupe_horizon.",
         unit="short",
+        span=12,
     ),
     series(
         "Events without a key and folded rows",
@@ -225,6 +235,7 @@ PIPELINE = (
         Query("sum by (cube) (rate(campaignwatch_rows_folded_total[5m]))", "{{cube}} folded"),
         description="Events that a resend may double, and rows above streams.max_rows_per_cube.",
         unit="eps",
+        span=12,
     ),
     label_table(
         "Health alerts that fire",
@@ -265,12 +276,22 @@ DELIVERY = (
         Query("max by (sink) (campaignwatch_notify_queue_length)", "{{sink}}"),
         description="Changes of incidents in the outbox that a receiver has not had yet.",
         unit="short",
+        span=12,
     ),
     series(
         "Oldest message that waits",
         Query("max by (sink) (campaignwatch_notify_queue_age_seconds)", "{{sink}}"),
         description="Grows while a receiver cannot be reached; nothing is lost meanwhile.",
         unit="s",
+        span=12,
+    ),
+    series(
+        "From fault to message",
+        Query("campaignwatch:notify_delay_seconds:p99_1h", "{{sink}}, 99 of 100"),
+        Query("histogram_quantile(0.5, sum by (sink, le) (increase(campaignwatch_notify_delay_seconds_bucket[1h])))", "{{sink}}, half"),
+        description="From the end of the window that shows a fault to the message about it, over the last hour.",
+        unit="s",
+        span=12,
     ),
     series(
         "Messages",
@@ -279,6 +300,7 @@ DELIVERY = (
         Query("sum by (sink, reason) (increase(campaignwatch_notify_failed_total[5m]))", "{{sink}} refused: {{reason}}"),
         description="In the last 5 minutes. Refused ones are given up, retried ones are not.",
         unit="short",
+        span=12,
     ),
 )
 
@@ -287,6 +309,7 @@ ROWS = (
     ("Campaigns", CAMPAIGNS),
     ("What is wrong", WRONG),
     ("The pipeline itself", PIPELINE),
+    ("The judges", JUDGING),
     ("Messages to people", DELIVERY),
 )
 

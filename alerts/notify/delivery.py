@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from alerts.incidents.change import ChangeKind
 from alerts.notify.backlog import Backlog
 from alerts.notify.kafka import KafkaSink
 from alerts.notify.metrics import DeliveryMetrics
@@ -121,6 +122,7 @@ class Courier:
         self._metrics.delivered.labels(name)
         self._metrics.folded.labels(name)
         self._metrics.fell_back.labels(name)
+        self._metrics.delay.labels(name)
 
     async def run(self) -> None:
         """Take turns at the sink until asked to stop."""
@@ -243,6 +245,8 @@ class Courier:
             return False
         self._metrics.delivered.labels(self._name).inc()
         self._metrics.latency.labels(self._name).observe(self._age(entry))
+        if change.change in (ChangeKind.OPENED, ChangeKind.REOPENED):
+            self._metrics.delay.labels(self._name).observe(max(0.0, (self._clock() - change.window.to).total_seconds()))
         return True
 
     def _again(self, reason: str, after: float | None) -> None:

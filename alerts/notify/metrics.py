@@ -5,6 +5,8 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _LATENCY_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 900, 3600)
+#: A window is judged once the lateness and a second have passed, or a tick later; then come the message before it and the sink itself.
+_DELAY_BUCKETS = (5, 6, 7, 8, 10, 12, 15, 17.5, 20, 25, 30, 45, 60, 120, 300, 900, 3600)
 
 
 class DeliveryMetrics:
@@ -56,5 +58,12 @@ class DeliveryMetrics:
             "From a change's entry in the outbox to its delivery, by sink",
             ["sink"],
             buckets=_LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.delay = Histogram(
+            "campaignwatch_notify_delay_seconds",
+            "From the end of the window that shows a fault to its being told: openings and reopenings of incidents, by sink",
+            ["sink"],
+            buckets=_DELAY_BUCKETS,
             registry=registry,
         )

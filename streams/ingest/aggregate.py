@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.ingest.coded import Coded
 from streams.tables.windows import RowKey
 
 Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint32]
 
 _EXACT_IN_DOUBLE = 2**53
-
-
-@dataclass(slots=True)
-class Coded:
-    """A column of strings as numbers: `values[codes[i]]` is the i-th."""
-
-    codes: Ints
-    values: list[str | None]
-
-
-def encode(column: Sequence[str | None]) -> Coded:
-    """Number the different strings of a column."""
-    values = list(dict.fromkeys(column))
-    number = {value: i for i, value in enumerate(values)}
-    return Coded(np.fromiter(map(number.__getitem__, column), np.int64, len(column)), values)
 
 
 @dataclass(slots=True)
@@ -56,7 +42,7 @@ class Cells:
     rows: Ints
     #: Stored measure -> gain per cell.
     values: dict[str, Ints]
-    #: (cell, hash) pairs, different from each other.
+    #: (cell, hash) pairs, in no order and perhaps more than once.
     users: tuple[Ints, Hashes] | None
     #: Sketch name -> (cell, bucket, count).
     buckets: dict[str, tuple[Ints, Ints, Ints]]
@@ -88,8 +74,7 @@ def _cells(facts: Facts, dimensions: tuple[str, ...], starts: Ints, pane_number:
             values[measure] = summed
     users = None
     if facts.users is not None and len(facts.users[0]):
-        pairs = np.unique((cell[facts.users[0]].astype(np.uint64) << np.uint64(32)) | facts.users[1])
-        users = ((pairs >> np.uint64(32)).astype(np.int64), pairs.astype(np.uint32))
+        users = (cell[facts.users[0]], facts.users[1])
     buckets = {}
     for sketch, (fact, bucket) in facts.buckets.items():
         pairs_, counts = np.unique((cell[fact] << 16) | bucket, return_counts=True)

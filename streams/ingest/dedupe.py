@@ -54,14 +54,14 @@ class Seen:
         self._table.put(hi, lo, np.where(known, np.maximum(last, times), times))
         self._buckets.update(np.unique(stored[:, 2] // np.uint64(self.bucket)).tolist())
 
-    def admit(self, ids: Sequence[str], times: Ints, newest: int = 0) -> tuple[NDArray[np.bool_], Digests]:
-        """Which events, in offset order, are the first of their id within the horizon; and the rows (hi, lo, time) to store for them.
+    def admit(self, ids: Digests, times: Ints, newest: int = 0) -> tuple[NDArray[np.bool_], Digests]:
+        """Which events are the first of their id within the horizon; and the rows (hi, lo, time) to store for them.
 
+        `ids` are the digests of their ids, in offset order.
         `newest` is the newest record time before them. Record times may go back by as much as a bucket is long; what was applied longer ago
         does not count, whether it happens to be held still or not, so that a restart changes nothing.
         """
-        pairs = digests(ids)
-        hi, lo = pairs[:, 0].copy(), pairs[:, 1].copy()
+        hi, lo = ids[:, 0].copy(), ids[:, 1].copy()
         first, inverse, count = _distinct(hi, lo)
         known, last = self._table.get(hi[first], lo[first])
         oldest = np.maximum(np.maximum.accumulate(times), newest) - self.horizon - self.bucket

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.config import Money, SpendSource, Topic
-from streams.ingest.aggregate import Coded, Facts, encode
+from streams.ingest.aggregate import Facts
+from streams.ingest.coded import Coded
 from streams.ingest.columns import ABSENT, Columns
 from streams.kpis.sketches import bucket_of
 
@@ -19,12 +20,11 @@ HashUsers = Callable[[Sequence[str]], NDArray[np.uint32]]
 
 def facts_of(topic: Topic, columns: Columns, money: Money, hash_users: HashUsers, kinds: Collection[str] | None = None) -> Facts:
     """What clicks, conversions or engagements add. `kinds`: those that get a measure of their own (None: all)."""
-    dimensions = {name: encode(values) for name, values in columns.dimensions.items()}
-    facts = Facts(columns.occurred_at, dimensions, {}, users=_users(columns.user_id, hash_users))
+    facts = Facts(columns.occurred_at, columns.dimensions, {}, users=_users(columns.user_id, hash_users))
     if topic is Topic.CONVERSIONS:
         _conversions(facts, columns, kinds)
     else:
-        _cost(facts, columns, dimensions["platform"], money)
+        _cost(facts, columns, columns.dimensions["platform"], money)
         if topic is Topic.CLICKS:
             facts.values["clicks"] = np.ones(len(columns), np.int64)
         else:
@@ -47,7 +47,8 @@ def _conversions(facts: Facts, columns: Columns, kinds: Collection[str] | None) 
     refund = _count_kinds(facts, "conversions_", columns.kind, kinds).get("refund", np.zeros(len(columns), np.int64))
     kept = 1 - refund
     facts.values["conversions"] = kept
-    facts.values["conversions_new"] = kept * np.array([c == "new" for c in columns.customer_type], np.int64)
+    customer = columns.customer_type
+    facts.values["conversions_new"] = kept * np.array([value == "new" for value in customer.values], np.int64)[customer.codes]
     facts.values["revenue"] = columns.micros * kept
     facts.values["refunds"] = columns.micros * refund
 
@@ -68,19 +69,19 @@ def _engagements(facts: Facts, columns: Columns, kinds: Collection[str] | None) 
             facts.buckets[name] = (at, bucket_of(values[at]))
 
 
-def _count_kinds(facts: Facts, family: str, kind: Sequence[str], kinds: Collection[str] | None) -> Mapping[str, Ints]:
-    coded = encode(kind)
-    result = {str(value): (coded.codes == i).astype(np.int64) for i, value in enumerate(coded.values)}
+def _count_kinds(facts: Facts, family: str, kind: Coded, kinds: Collection[str] | None) -> Mapping[str, Ints]:
+    result = {str(value): (kind.codes == i).astype(np.int64) for i, value in enumerate(kind.values)}
     facts.values |= {family + value: ones for value, ones in result.items() if kinds is None or value in kinds}
     return result
 
 
-def _users(user_id: Sequence[str | None], hash_users: HashUsers) -> tuple[Ints, NDArray[np.uint32]] | None:
-    coded = encode(user_id)
-    users = [value for value in coded.values if value is not None]
-    if not users:
+def _users(user_id: Coded, hash_users: HashUsers) -> tuple[Ints, NDArray[np.uint32]] | None:
+    known = np.ones(len(user_id.values), np.bool_)
+    if None in user_id.values:
+        known[user_id.values.index(None)] = False
+    if not known.any():
         return None
-    hashes = np.zeros(len(coded.values), np.uint32)
-    hashes[[i for i, value in enumerate(coded.values) if value is not None]] = hash_users(users)
-    at = np.flatnonzero(np.array([value is not None for value in coded.values])[coded.codes])
-    return at, hashes[coded.codes[at]]
+    hashes = np.zeros(len(known), np.uint32)
+    hashes[known] = hash_users([value for value in user_id.values if value is not None])
+    at = np.flatnonzero(known[user_id.codes])
+    return at, hashes[user_id.codes[at]]

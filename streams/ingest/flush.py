@@ -23,7 +23,6 @@ from streams.events.refusal import Reason, Refusal
 from streams.ingest.aggregate import Facts, aggregate
 from streams.ingest.columns import Columns
 from streams.ingest.decode import Decoder
-from streams.ingest.decode_columns import joined
 from streams.ingest.dedupe import Seen
 from streams.ingest.facts import facts_of
 from streams.ingest.reports import MINUTE_MS, MINUTES_A_DAY, Report, facts_of_reports, reports_of, rule
@@ -162,9 +161,10 @@ class PartitionFlusher:
         result.commands += self._seen_commands(rows)
         days = np.unique(columns.occurred_at // DAY_MS).tolist()
         kinds = None
-        if columns.kind:
+        if len(columns.kind):
             await self._store.load(self.tables, self.tables.missing_days(day * DAY_MS for day in days), ())
-            kinds = self.tables.own_measures(days, set(columns.kind), self._settings.streams.max_kinds)
+            present = {kind for kind in columns.kind.present() if kind is not None}
+            kinds = self.tables.own_measures(days, present, self._settings.streams.max_kinds)
         facts = facts_of(self.topic, columns, self._settings.money, self._hash_users, kinds)
         if self.erased:
             facts.users = self.erased.without(facts.users, columns.user_id, columns.record_time)
@@ -243,4 +243,4 @@ class PartitionFlusher:
 
 def select(columns: Columns, keep: NDArray[np.bool_]) -> Columns:
     """The events for which `keep` is true."""
-    return columns if keep.all() else joined(columns, np.flatnonzero(keep))
+    return columns if keep.all() else columns.rows(np.flatnonzero(keep))

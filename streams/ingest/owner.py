@@ -363,6 +363,7 @@ class PartitionOwner:
         await self._until_done("apply a flush", lambda: self._store.apply(before.applied_offset, flush.meta, flush.commands))
         self.next_offset = flush.meta.applied_offset + 1
         self.progress_at = self._clock()
+        self._metrics.visible(batch, self.progress_at)
         self._unprocessable.clear()
         flusher.tables.forget(self._share.cells())
         await self._forget_ids(flusher)

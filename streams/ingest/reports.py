@@ -11,7 +11,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from streams.config import Money
-from streams.ingest.aggregate import Facts, encode
+from streams.ingest.aggregate import Facts
+from streams.ingest.coded import encode
 from streams.ingest.columns import Columns
 from streams.ingest.facts import from_reports
 from streams.panes.ladder import Level
@@ -58,7 +59,7 @@ class Report:
 def reports_of(columns: Columns) -> list[Report]:
     """The reports of a decoded batch of the spend topic, in offset order."""
     names = list(columns.dimensions)
-    rows = zip(*columns.dimensions.values(), strict=True)
+    rows = zip(*(column.strings() for column in columns.dimensions.values()), strict=True)
     numbers = zip(
         columns.period_start.tolist(), columns.period_end.tolist(), columns.revision.tolist(), columns.micros.tolist(), strict=True
     )

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from streams.metrics.weighted import WeightedHistogram
 
 if TYPE_CHECKING:
     from streams.ingest.continuity import Break
-    from streams.ingest.flush import Flush, PartitionFlusher
+    from streams.ingest.flush import Flush, PartitionFlusher, Record
     from streams.tables.meta import Meta
 
 _PARTITION = ("topic", "partition")
+#: Seconds: close together around the time that events are gathered for, far apart where a backlog is.
+VISIBLE_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 30, 60, 300, 1_800, 7_200, 86_400)
 
 
 class IngestMetrics:
@@ -38,6 +43,13 @@ class IngestMetrics:
         )
         self.flush_events = Histogram(
             "campaignwatch_flush_events", "Records per flush", buckets=(1, 10, 100, 1_000, 5_000, 10_000, 20_000), registry=registry
+        )
+        self.visible_seconds = WeightedHistogram(
+            "campaignwatch_visible_seconds",
+            "From a record's own time to its being applied in Redis, where everybody sees it; every record counts, those of a backlog too",
+            ("topic",),
+            VISIBLE_BUCKETS,
+            registry,
         )
         self.lag = Gauge("campaignwatch_lag_records", "Records behind the end of the partition", _PARTITION, registry=registry)
         self.watermark = Gauge(
@@ -106,6 +118,12 @@ class PartitionMetrics:
         self._all.dedupe_ids.labels(*self._labels).set(len(flusher.seen))
         self._all.dedupe_seconds.labels(*self._labels).set(flusher.seen.known_for(after.record_time) / 1000)
         self._all.open_cells.labels(*self._labels).set(flusher.tables.cells)
+
+    def visible(self, records: Sequence[Record], at: float) -> None:
+        """Count how old each record was when it was applied, `at` (epoch s). One from the future, of a fast clock, counts as 0 s old."""
+        times = np.array([record.timestamp for record in records], np.float64)
+        # A record without a time of its own, as of very old producers, says nothing.
+        self._all.visible_seconds.observe((self._topic,), np.maximum(at - times[times >= 0] / 1000, 0.0))
 
     def retried(self) -> None:
         """A call was repeated."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
+from streams.ingest.coded import Coded
 from streams.ingest.users import user_digests
 
 Ints = NDArray[np.int64]
@@ -38,7 +39,7 @@ class Erased:
     def __bool__(self) -> bool:
         return bool(self._times)
 
-    def without(self, users: Users | None, user_id: Sequence[str | None], record_time: Ints) -> Users | None:
+    def without(self, users: Users | None, user_id: Coded, record_time: Ints) -> Users | None:
         """`users` as (number of the event, hash) without those who were erased after the event's record time."""
         if users is None or not self._times:
             return users
@@ -46,12 +47,13 @@ class Erased:
         first = int(record_time[at].min())
         if first >= max(self._times.values()):
             return users
-        names = sorted({name for i in at.tolist() if (name := user_id[i]) is not None})
+        names = sorted(name for name in user_id.rows(at).present() if name is not None)
         digests = zip(names, user_digests(self._key, names), strict=True)
         until = {name: self._times[digest] for name, digest in digests if digest in self._times}
         if not until:
             return users
-        keep = np.array([record_time[i] >= until.get(user_id[i] or "", -1) for i in at.tolist()], np.bool_)
+        until_of = np.array([until.get(name or "", -1) for name in user_id.values], np.int64)
+        keep = record_time[at] >= until_of[user_id.codes[at]]
         return (at[keep], hashes[keep]) if keep.any() else None
 
 

@@ -19,6 +19,7 @@ from streams.panes.ladder import DAY_MS, Ladder, Level
 from streams.tables import chunks
 from streams.tables.keys import KINDS, PartitionKeys
 from streams.tables.sketchlogs import CountLog, ReachLog
+from streams.tables.sortedkeys import ascending
 from streams.tables.windows import RowKey
 
 Ints = NDArray[np.int64]
@@ -211,19 +212,19 @@ class OpenTables:
     def add(self, cube: str, cells: Cells, record_time: int, levels: Sequence[Level] | None = None) -> None:
         """Add a cube's cells to every pane still kept, of all levels or of some. Needed days and panes must have been loaded."""
         codes = self._codes_of(cube, cells)
-        users = cells.users
+        kept: dict[Level, set[int]] = {}
         for level in levels or self._ladder.levels:
             pane_of_cell = cells.panes - cells.panes % level.size
-            kept = self._add_exact(cube, level, cells, codes, pane_of_cell, record_time)
+            kept[level] = self._add_exact(cube, level, cells, codes, pane_of_cell, record_time)
             for sketch, (cell, bucket, count) in cells.buckets.items():
                 for start, at in _grouped(pane_of_cell[cell]):
-                    if start in kept:
+                    if start in kept[level]:
                         keys, inverse = np.unique((codes[cell[at]] << 16) | bucket[at], return_inverse=True)
                         self._cube(cube, (level.size, start)).count(sketch).add(
                             keys.astype(np.uint64), sum_by(inverse, count[at], len(keys))
                         )
-            if users is not None:
-                users = self._add_users(cube, level, kept, users, pane_of_cell, codes)
+        if cells.users is not None:
+            self._add_users(cube, kept, cells.panes, codes, *cells.users)
 
     def _codes_of(self, cube: str, cells: Cells) -> Ints:
         codes = np.empty(len(cells.rows), np.int64)
@@ -258,22 +259,24 @@ class OpenTables:
         return kept
 
     def _add_users(
-        self, cube: str, level: Level, kept: Container[int], users: tuple[Ints, NDArray[np.uint32]], pane_of_cell: Ints, codes: Ints
-    ) -> tuple[Ints, NDArray[np.uint32]]:
-        """Add users to the level's panes; returns those that a coarser pane may not know yet.
+        self, cube: str, kept: Mapping[Level, Container[int]], pane_of_cell: Ints, codes: Ints, cell: Ints, hashes: NDArray[np.uint32]
+    ) -> None:
+        """Add users to the panes of every level that are still kept.
 
-        What changes nothing in a pane changes nothing in the coarser pane around it.
+        Sorted once for all levels: what changes nothing in a pane changes nothing in the coarser pane around it, so that each level goes
+        on with what the one before it kept.
         """
-        cell, hashes = users
-        on = np.ones(len(cell), np.bool_)
-        for start, at in _grouped(pane_of_cell[cell]):
-            if start not in kept:
-                continue
-            entries, first = np.unique((codes[cell[at]].astype(np.uint64) << np.uint64(32)) | hashes[at], return_index=True)
-            changed = self._cube(cube, (level.size, start)).users().add(entries)
-            on[at] = False
-            on[at[first[changed]]] = True
-        return cell[on], hashes[on]
+        entries = (codes[cell].astype(np.uint64) << np.uint64(32)) | hashes
+        fresh = {start: ascending(entries[at]) for start, at in _grouped(pane_of_cell[cell])}
+        for level, starts in kept.items():
+            parts: dict[int, list[NDArray[np.uint64]]] = {}
+            for start, part in fresh.items():
+                if len(part):
+                    parts.setdefault(start - start % level.size, []).append(part)
+            fresh = {start: found[0] if len(found) == 1 else ascending(np.concatenate(found)) for start, found in parts.items()}
+            for start, part in fresh.items():
+                if start in starts:
+                    fresh[start] = part[self._cube(cube, (level.size, start)).users().add(part)]
 
     # What has to be written.
 
@@ -355,8 +358,11 @@ class OpenTables:
             del self._codes[cube, day]
 
 
-def _grouped(values: Ints) -> Iterator[tuple[int, NDArray[np.intp]]]:
+def _grouped(values: Ints) -> Iterator[tuple[int, NDArray[np.intp] | slice]]:
     """Each different value, and where it stands."""
+    if len(values) and (values == values[0]).all():
+        yield int(values[0]), slice(None)
+        return
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     starts = np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1))

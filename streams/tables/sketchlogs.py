@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.kpis.sketches import REGISTERS, SPARSE_LIMIT, register_and_rank
-from streams.tables.sortedkeys import SortedKeys
+from streams.tables.sortedkeys import SortedKeys, SortedSet, ascending
 
 Ints = NDArray[np.int64]
 Entries = NDArray[np.uint64]
@@ -25,32 +25,32 @@ class ReachLog:
     """Distinct users per row. An entry is kept only when it changes what a reader would estimate."""
 
     def __init__(self, entries: Entries | None = None) -> None:
-        self._seen = SortedKeys()
-        self._count: dict[int, int] = {}
-        self._dense: dict[int, NDArray[np.uint8]] = {}
+        self._seen = SortedSet()
+        #: Per row code: distinct users while they are counted exactly, and which block of registers it has, -1 for none.
+        self._count = np.zeros(0, np.int32)
+        self._block = np.zeros(0, np.int32)
+        self._blocks = 0
+        self._registers = np.zeros(0, np.uint8)
         self._pending: list[Entries] = []
         if entries is not None and len(entries):
-            self.add(np.unique(entries))
+            self.add(ascending(entries))
             self._pending.clear()
 
     def add(self, entries: Entries) -> Bools:
         """Add entries, ascending and different from each other; returns which of them changed a row."""
-        changed = np.zeros(len(entries), np.bool_)
         codes = (entries >> _32).astype(np.int64)
-        dense = np.isin(codes, list(self._dense))
-        sparse = np.flatnonzero(~dense)
-        if len(sparse):
-            new = self._seen.add(entries[sparse], np.zeros(len(sparse), np.int64))
-            changed[sparse[new]] = True
-            for code, count in zip(*np.unique(codes[sparse[new]], return_counts=True), strict=True):
-                self._count[int(code)] = self._count.get(int(code), 0) + int(count)
-                if self._count[int(code)] >= SPARSE_LIMIT:
-                    self._make_dense(int(code))
-        for code in np.unique(codes[dense]):
-            at = np.flatnonzero(codes == code)
-            changed[at] = self._raise(self._dense[int(code)], entries[at])
-        if changed.any():
-            self._pending.append(entries[changed])
+        self._make_room(int(codes[-1]) + 1)
+        if self._blocks:
+            block = self._block[codes]
+            dense = block >= 0
+            changed = np.empty(len(entries), np.bool_)
+            changed[dense] = self._raise(block[dense], entries[dense])
+            changed[~dense] = self._count_exactly(codes[~dense], entries[~dense])
+        else:
+            changed = self._count_exactly(codes, entries)
+        kept = entries if changed.all() else entries[changed]
+        if len(kept):
+            self._pending.append(kept)
         return changed
 
     def take(self) -> bytes:
@@ -62,18 +62,39 @@ class ReachLog:
     @property
     def cells(self) -> int:
         """Memory held, in table cells of 8 bytes."""
-        return self._seen.cells + len(self._dense) * REGISTERS // 8
+        return len(self._seen) + len(self._count) + len(self._registers) // 8
+
+    def _make_room(self, rows: int) -> None:
+        if rows > len(self._count):
+            more = max(rows, 2 * len(self._count)) - len(self._count)
+            self._count = np.concatenate((self._count, np.zeros(more, np.int32)))
+            self._block = np.concatenate((self._block, np.full(more, -1, np.int32)))
+
+    def _count_exactly(self, codes: Ints, entries: Entries) -> Bools:
+        if not len(entries):
+            return np.zeros(0, np.bool_)
+        new = self._seen.add(entries)
+        starts = np.flatnonzero(np.diff(codes, prepend=-1))
+        rows = codes[starts]
+        self._count[rows] += np.add.reduceat(new, starts, dtype=np.int32)
+        for code in rows[self._count[rows] >= SPARSE_LIMIT].tolist():
+            self._make_dense(code)
+        return new
 
     def _make_dense(self, code: int) -> None:
-        entries, _ = self._seen.items()
-        self._dense[code] = np.zeros(REGISTERS, np.uint8)
-        self._raise(self._dense[code], entries[(entries >> _32) == np.uint64(code)])
+        block = self._blocks
+        self._blocks += 1
+        if self._blocks * REGISTERS > len(self._registers):
+            self._registers = np.concatenate((self._registers, np.zeros(max(REGISTERS, len(self._registers)), np.uint8)))
+        self._block[code] = block
+        entries = self._seen.between(code << 32, (code + 1) << 32)
+        self._raise(np.full(len(entries), block, np.int32), entries)
 
-    @staticmethod
-    def _raise(registers: NDArray[np.uint8], entries: Entries) -> Bools:
+    def _raise(self, block: NDArray[np.int32], entries: Entries) -> Bools:
         register, rank = register_and_rank((entries & _LOW_32).astype(np.uint32))
-        higher = rank > registers[register]
-        np.maximum.at(registers, register, rank)
+        place = block.astype(np.int64) * REGISTERS + register
+        higher: Bools = rank > self._registers[place]
+        np.maximum.at(self._registers, place[higher], rank[higher])
         return higher
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from redis.asyncio import Redis
 
 from streams.config import DIMENSIONS, Settings, Topic
-from streams.ingest.aggregate import Facts, aggregate, encode
+from streams.ingest.aggregate import Facts, aggregate
+from streams.ingest.coded import encode
 from streams.panes.ladder import DAY_MS, Ladder
 from streams.tables.keys import PartitionKeys
 from streams.tables.meta import Meta

@@ -203,6 +203,20 @@ async def test_a_webhook_tells_what_matters_and_nothing_twice(settings: Settings
     ]
 
 
+async def test_how_long_after_the_fault_people_are_told_is_measured(settings: Settings, redis: Redis, slack: SlackStandIn) -> None:
+    settings = by_token(settings, slack)
+    # A window ends at START + 5 min. An update and a resolution are no news of a fault.
+    now = START + timedelta(minutes=5, seconds=7.5)
+    kinds = (OPENED, UPDATED, RESOLVED, REOPENED)
+    await append(redis, settings, *(a_change("i-1", kind, seq) for seq, kind in enumerate(kinds, start=1)))
+    async with delivering(settings, redis, only_slack(settings, redis), clock=lambda: now) as registry:
+        await until(lambda: metric(registry, "delivered_total", sink="slack") == 4)
+        assert metric(registry, "delay_seconds_count", sink="slack") == 2
+        assert metric(registry, "delay_seconds_sum", sink="slack") == pytest.approx(15)
+        assert metric(registry, "delay_seconds_bucket", sink="slack", le="7.0") == 0
+        assert metric(registry, "delay_seconds_bucket", sink="slack", le="8.0") == 2
+
+
 async def test_slack_being_down_holds_up_nobody_and_loses_nothing(ready: Settings, redis: Redis, slack: SlackStandIn) -> None:
     settings = by_token(ready, slack)
     await slack.refuse()

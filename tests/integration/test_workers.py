@@ -205,6 +205,7 @@ async def test_the_metrics_say_what_the_ledger_and_the_tables_say(ready: Setting
     ready = ready.model_copy(update={"streams": Streams(http_port=0, idle_timeout=2.0)})
     clicks = Clicks(ready)
     with worker(ready, tmp_path) as one:
+        began = time.monotonic()
         await clicks.send(300)
         await send(ready, Topic.CLICKS, [b"{", (None, {"event_id": "k", "occurred_at": now_ms(), "campaign_id": "c", "channel": "x"})])
         await applied(one.url, clicks.sent + 2)
@@ -213,6 +214,11 @@ async def test_the_metrics_say_what_the_ledger_and_the_tables_say(ready: Setting
         assert outcomes == {"applied": 301, "duplicate": 30, "too_late": 0, "quarantined": 1}
         assert metrics["campaignwatch_events_without_key_total", (("topic", ready.topic(Topic.CLICKS)),)] == 2
         assert metrics["campaignwatch_quarantined_total", (("reason", "malformed"), ("topic", ready.topic(Topic.CLICKS)))] == 1
+        # Every record that was read was seen to become visible, some time between its being sent and now.
+        topic = ("topic", ready.topic(Topic.CLICKS))
+        count, total = (metrics[f"campaignwatch_visible_seconds_{part}", (topic,)] for part in ("count", "sum"))
+        assert count == clicks.sent + 2
+        assert 0 < total / count < time.monotonic() - began
         spend = ("campaignwatch_kpi", (("cube", "channel"), ("measure", "clicks"), ("row", "search"), ("window", "5m")))
         await until(lambda: scraped(one.url).get(spend, 0), lambda clicks: clicks > 0)
 

@@ -13,6 +13,7 @@ from streams.events.parsing import parse
 from streams.events.refusal import Refusal
 from streams.ingest.columns import Columns
 from streams.ingest.decode import Decoder
+from streams.ingest.dedupe import digests
 from tests.unit.hostile_events import Sent
 
 MONEY = Money.model_validate({"rates": {"EUR": "1.0842", "JPY": "0.0064", "KWD": "3.2512345678901234567", "BIG": "1000000"}})
@@ -29,7 +30,12 @@ def ms(time: datetime) -> int:
 
 def row_of_columns(topic: Topic, columns: Columns, i: int) -> dict[str, Any]:
     row: dict[str, Any] = {name: columns.dimensions[name][i] for name in DIMENSIONS}
-    row |= {"time": int(columns.occurred_at[i]), "id": columns.event_id[i], "user": columns.user_id[i], "micros": int(columns.micros[i])}
+    row |= {
+        "time": int(columns.occurred_at[i]),
+        "id": tuple(columns.event_id[i].tolist()),
+        "user": columns.user_id[i],
+        "micros": int(columns.micros[i]),
+    }
     row["record_time"] = int(columns.record_time[i])
     if topic in (Topic.CONVERSIONS, Topic.ENGAGEMENTS):
         row["kind"] = columns.kind[i]
@@ -44,7 +50,12 @@ def row_of_columns(topic: Topic, columns: Columns, i: int) -> dict[str, Any]:
 
 def row_of_model(event: Any, record: Sent) -> dict[str, Any]:
     row: dict[str, Any] = {name: getattr(event, name) for name in DIMENSIONS}
-    row |= {"time": ms(event.occurred_at), "id": event.event_id, "user": event.user_id, "record_time": record.timestamp}
+    row |= {
+        "time": ms(event.occurred_at),
+        "id": tuple(digests([event.event_id])[0].tolist()),
+        "user": event.user_id,
+        "record_time": record.timestamp,
+    }
     match event:
         case Click(cost=amount):
             pass

@@ -14,6 +14,7 @@ from streams.config import DIMENSIONS, EVENT_TOPICS, Topic
 from streams.events.refusal import Reason
 from streams.ingest.columns import ABSENT
 from streams.ingest.decode import Decoder
+from streams.ingest.dedupe import digests
 from tests.unit.agreement import MONEY, agree, decoded, ms
 from tests.unit.hostile_events import DECIMALS, NUMBERS, OPTIONAL, OWN, RAW, SHARED, TEXTS, TIMES, Sent, events, valid
 
@@ -61,11 +62,37 @@ def test_a_plain_batch_becomes_columns_in_offset_order(topic: Topic) -> None:
     columns, refused = decoded(topic, records)
     assert not refused
     assert len(columns) == 100
-    assert columns.event_id == [f"e-{i}" for i in range(100)]
-    assert columns.dimensions["region"] == ["Berlin", None] * 50
+    assert columns.event_id.tolist() == digests([f"e-{i}" for i in range(100)]).tolist()
+    assert columns.dimensions["region"].strings() == ["Berlin", None] * 50
     assert set(columns.dimensions) == set(DIMENSIONS)
-    assert columns.dimensions["channel"] == ["search"] * 100
+    assert columns.dimensions["channel"].strings() == ["search"] * 100
     assert set(columns.occurred_at.tolist()) == {ms(datetime(2026, 11, 23, 3, 24, 33, 123_000, UTC))}
+
+
+@pytest.mark.parametrize("topic", EVENT_TOPICS)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(data=st.data())
+def test_they_agree_on_batches_of_several_blocks_with_strange_records_among_them(topic: Topic, data: st.DataObject) -> None:
+    records = [sent(topic, event_id=f"e-{i}", keyword=f"k-{i % 700}", user_id=None if i % 5 else f"u-{i}") for i in range(1_100)]
+    for at in data.draw(st.lists(st.integers(0, len(records) - 1), max_size=8)):
+        records[at] = data.draw(events(topic))
+    agree(topic, records)
+
+
+def test_no_record_reaches_into_the_next_one() -> None:
+    whole = sent(Topic.CLICKS).value
+    assert whole is not None
+    inner = whole[1:-1]
+    for parts in (
+        [b"{" + inner, inner + b"}"],
+        [b'{"x":[{}', b"{}]," + inner + b"}", whole + b"," + whole],
+        [b'{"x":"}', b'{",' + inner + b"}", whole + b"\n" + whole],
+        [b'{"x":{}', b"{}," + inner + b"}", whole + whole],
+        [b'{"x":{"y":1}', whole + b"\n" + whole, whole],
+        [whole + b"\n" + whole, b"{}", b""],
+        [whole + b"\n", whole, b"\n" + whole],
+    ):
+        agree(Topic.CLICKS, [Sent(part) for part in parts])
 
 
 def test_refused_records_keep_their_position_and_the_others_their_order() -> None:
@@ -82,7 +109,7 @@ def test_an_empty_batch_and_one_of_refusals_only_are_empty_columns() -> None:
         columns, refused = decoded(topic, [Sent(b"")] * 3)
         assert len(columns) == 0
         assert len(refused) == 3
-        assert not columns.event_id
+        assert not len(columns.event_id)
 
 
 def test_measures_of_engagements_are_absent_or_exact() -> None:

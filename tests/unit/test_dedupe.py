@@ -19,7 +19,7 @@ Event = tuple[str, int]
 
 
 def admit(seen: Seen, *events: Event) -> list[bool]:
-    admitted, _ = seen.admit([i for i, _ in events], np.array([time for _, time in events], np.int64))
+    admitted, _ = seen.admit(digests([i for i, _ in events]), np.array([time for _, time in events], np.int64))
     return [bool(each) for each in admitted]
 
 
@@ -82,7 +82,7 @@ def test_a_duplicate_does_not_start_the_horizon_anew() -> None:
 def test_an_id_that_counts_again_is_known_by_its_newest_time() -> None:
     seen, stored = Seen(HOUR), Stored()
     for time in (NOON, NOON + HOUR + 1):
-        _, rows = seen.admit(["a"], np.array([time]))
+        _, rows = seen.admit(digests(["a"]), np.array([time]))
         stored.append(seen, rows)
     for each in (seen, stored.reopen(HOUR, NOON + HOUR + 1)):
         assert admit(each, ("a", NOON + 2 * HOUR + 1), ("a", NOON + 2 * HOUR + 2)) == [False, True]
@@ -119,7 +119,7 @@ def test_batches_restarts_and_pauses_make_no_difference(data: st.DataObject, hor
         for _ in range(data.draw(st.integers(1, 5))):
             time += data.draw(pauses(horizon))
             batch.append((data.draw(st.sampled_from("abcd")), time))
-        admitted, rows = seen.admit([i for i, _ in batch], np.array([t for _, t in batch], np.int64))
+        admitted, rows = seen.admit(digests([i for i, _ in batch]), np.array([t for _, t in batch], np.int64))
         assert admitted.tolist() == [model.admit(event) for event in batch]
         assert [(tuple(row[:2].tolist()), int(row[2])) for row in rows] == [
             (tuple(digests([i])[0].tolist()), t) for (i, t), counts in zip(batch, admitted, strict=True) if counts
@@ -139,7 +139,7 @@ def test_what_cannot_be_repeated_any_more_is_deleted_soon(steps: list[tuple[int,
     for pause, prunes, restarts in steps:
         times.append(times[-1] + pause)
         now = times[-1]
-        _, rows = seen.admit([f"{len(times)}-{i}" for i in range(3)], np.array([now] * 3))
+        _, rows = seen.admit(digests([f"{len(times)}-{i}" for i in range(3)]), np.array([now] * 3))
         stored.append(seen, rows)
         if prunes or now > times[-2] + 2 * BUCKET_MS:
             stored.drop(seen.prune(now))
@@ -166,7 +166,7 @@ def test_pruning_is_done_once_a_bucket() -> None:
 def test_another_horizon_finds_what_was_stored_under_the_old_one() -> None:
     stored = Stored()
     short = Seen(HOUR)
-    _, rows = short.admit(["a"], np.array([NOON]))
+    _, rows = short.admit(digests(["a"]), np.array([NOON]))
     stored.append(short, rows)
     longer = stored.reopen(24 * HOUR, NOON + HOUR // 2)
     assert admit(longer, ("a", NOON + HOUR // 2), ("a", NOON + 24 * HOUR), ("a", NOON + 24 * HOUR + 1)) == [False, False, True]

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streams.ingest.dedupe import BUCKET_MS, Seen
+from streams.ingest.dedupe import BUCKET_MS, Seen, digests
 from tests.unit.test_dedupe import NOON, Stored
 
 Step = tuple[str, int, int, bool]
@@ -48,7 +48,7 @@ def run(horizon: int, taken: list[Step], restart: list[bool], *, judged: bool = 
         batch.append((event_id, clock - behind))
         if not closes and number < len(taken):
             continue
-        admitted, rows = seen.admit([i for i, _ in batch], np.array([t for _, t in batch], np.int64), newest)
+        admitted, rows = seen.admit(digests([i for i, _ in batch]), np.array([t for _, t in batch], np.int64), newest)
         assert not judged or admitted.tolist() == [model.admit(*event) for event in batch], batch
         result += admitted.tolist()
         stored.append(seen, rows)

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.config import Pane, Topic
-from streams.ingest.aggregate import Coded, Facts, aggregate, encode
+from streams.ingest.aggregate import Facts, aggregate
+from streams.ingest.coded import Coded, encode
 from streams.panes.ladder import DAY_MS, Ladder
 from streams.tables import chunks
 from streams.tables.keys import KINDS, PartitionKeys
