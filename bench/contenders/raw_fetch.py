@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer
 from bench.contenders.reporting import Progress, task, write_answer
 
 #: As a worker's own consumer has them; tests/unit/test_bench_peers.py holds the two together.
-FETCH = {"fetch_max_wait_ms": 100, "max_partition_fetch_bytes": 1024 * 1024, "check_crcs": True, "max_poll_records": None}
+FETCH = {"fetch_max_wait_ms": 50, "max_partition_fetch_bytes": 1024 * 1024, "check_crcs": True, "max_poll_records": None}
 
 
 async def main() -> None:

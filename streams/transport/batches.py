@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, cast
 
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
@@ -29,7 +29,7 @@ _RETRY = 1.0
 #: Milliseconds that a broker may hold back the answer to a fetch that finds nothing. The client has one fetch at a time under way to each
 #: broker: while busy partitions have records waiting here it asks for the idle ones alone, and until that is answered nothing new comes
 #: for any. Faust's 1,500 cost a worker more than half of its rate as soon as one topic was busy and another was not.
-FETCH_WAIT_MS = 100
+FETCH_WAIT_MS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         super().__init__(*args, **kwargs)
         self._positions: dict[TP, int] = {}
 
-    def _create_worker_consumer(self, transport: Any) -> Any:
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         # Faust has no setting for it. The fetcher is made with it when the consumer starts.
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
