@@ -4,8 +4,8 @@
     python -m bench.redis_memory             # several loads, some minutes
     python -m bench.redis_memory --report memory.json
 
-Every record goes through the decoder, the duplicates and the tables as in a worker; time is that of the records. The ladder is shorter than the
-product's, so that all its levels let panes go within the time that is filled.
+Every record goes through the decoder, the duplicates and the tables as in a worker; time is that of the records. The ladder is
+shorter than the product's, so that all its levels let panes go within the time that is filled.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def planned(case: Case, c: Coefficients) -> Counter[str]:
     load, settings, partitions, seconds = case.load, case.settings, case.partitions, case.seconds
     for topic in EVENTS:
         panes = sum((level.after(seconds) for level in levels(load, topic, settings, partitions, c, seconds)), Bytes())
-        found.update({"exact": panes.exact, "reach": panes.reach, "times": panes.times})  # type: ignore[dict-item]
+        found.update({"exact": panes.exact, "reach": panes.reach, "times": panes.times})
         found["names"] += row_keys(load, topic, settings, partitions, c, seconds)[1]  # type: ignore[assignment]
         found["ids"] += dedupe_bytes(load, topic, settings, partitions, c, seconds)  # type: ignore[assignment]
     # The reports are of the day before, of which the two finest levels keep nothing.

@@ -42,19 +42,22 @@ def _limits(
         )
     if largest > rate:
         yield (
-            f"the largest campaign sends {number(largest)} events/s, a worker takes {number(rate)}: a campaign is in one partition of a topic, "
+            f"the largest campaign sends {number(largest)} events/s, a worker takes {number(rate)}: a campaign is in one "
+            f"partition of a topic, "
             "and a partition has one worker. Let its events carry several campaign ids, or sample its impressions"
         )
     if ids > settings.streams.dedupe_ids:
         yield (
-            f"streams.dedupe_ids is {settings.streams.dedupe_ids:,}, and a worker has {number(ids)} ids within the horizon: raise it, or the "
+            f"streams.dedupe_ids is {settings.streams.dedupe_ids:,}, and a worker has {number(ids)} ids within the horizon: "
+            f"raise it, or the "
             "oldest are forgotten and repeats of them counted; or shorten streams.dedupe_horizon"
         )
     for topic in EVENTS:
         length = load.rate(topic) / partitions * BUCKET_MS / 1000 * 24
         if length > _LONGEST_STRING:
             yield (
-                f"event ids of 5 minutes come to {size(length)} in a partition of {topic.value}, and Redis appends no further than 512 MiB: "
+                f"event ids of 5 minutes come to {size(length)} in a partition of {topic.value}, and Redis appends no further "
+                f"than 512 MiB: "
                 "more partitions, or a larger proto-max-bulk-len"
             )
     for name, dimensions in settings.all_cubes.items():
@@ -66,8 +69,10 @@ def _limits(
             )
     if not found.fits:
         yield (
-            f"no number of masters is enough: the fullest or busiest topic-partition needs {size(found.fullest)} and {found.busiest:.2f} cores of a "
-            f"master that may use half its memory (--redis-headroom) and {BUSY:g} cores. Keep less (see below), give more partitions, or larger masters"
+            f"no number of masters is enough: the fullest or busiest topic-partition needs {size(found.fullest)} and "
+            f"{found.busiest:.2f} cores of a "
+            f"master that may use half its memory (--redis-headroom) and {BUSY:g} cores. Keep less (see below), give more "
+            f"partitions, or larger masters"
         )
 
 
@@ -85,5 +90,6 @@ def _beyond(load: Load, c: Coefficients, partitions: int, workers: int, found: M
         )
     if found.count > c.masters_measured:
         yield (
-            f"extrapolated: Redis Cluster was run with {number(c.masters_measured)} masters; a page of KPIs asks each of them, and waits for the slowest"
+            f"extrapolated: Redis Cluster was run with {number(c.masters_measured)} masters; a page of KPIs asks each of them, "
+            f"and waits for the slowest"
         )

@@ -195,7 +195,8 @@ def _worker_lines(load: Load, settings: Settings, assumed: Assumptions, c: Coeff
             ids,
             "event ids in a worker",
             number(ids),
-            f"{events} events/s x ({span(settings.streams.dedupe_horizon)} streams.dedupe_horizon + 5 min) / {number(min(workers, partitions))} workers",
+            f"{events} events/s x ({span(settings.streams.dedupe_horizon)} streams.dedupe_horizon + 5 min) / "
+            f"{number(min(workers, partitions))} workers",
         ),
         Line(
             "worker_bytes",
@@ -251,7 +252,8 @@ def _memory_lines(load: Load, settings: Settings, held: Memory, c: Coefficients)
                 one.all * panes,
                 f"panes of {span(pane.size)}",
                 size(one.all * panes),
-                f"{panes:,} panes (kept {span(pane.keep)}, and the open one) x {number(rows)} rows: a pane has exact measures {size(one.exact)}, "
+                f"{panes:,} panes (kept {span(pane.keep)}, and the open one) x {number(rows)} rows: a pane has exact measures "
+                f"{size(one.exact)}, "
                 f"reach {size(one.reach)}, times {size(one.times)}",
             )
         )
@@ -323,7 +325,8 @@ def _master_lines(load: Load, settings: Settings, assumed: Assumptions, c: Coeff
             "masters",
             number(found.count),
             f"{size(held.all)} x {assumed.redis_headroom:g} (a rebuild makes the tables a second time) / {size(assumed.master_bytes)} = "
-            f"{held.all * assumed.redis_headroom / assumed.master_bytes:,.1f}; {cores:,.2f} cores / {BUSY:g} a master = {cores / BUSY:,.1f}; "
+            f"{held.all * assumed.redis_headroom / assumed.master_bytes:,.1f}; {cores:,.2f} cores / {BUSY:g} a master = "
+            f"{cores / BUSY:,.1f}; "
             "the more of both, and more until it holds for the fullest",
         ),
         Line(
@@ -331,14 +334,16 @@ def _master_lines(load: Load, settings: Settings, assumed: Assumptions, c: Coeff
             found.fullest,
             "tables of the fullest",
             size(found.fullest),
-            f"{found.uneven:.2f} x the mean {size(held.all / found.count)}: a topic-partition is in one slot, and slots are cut into equal ranges",
+            f"{found.uneven:.2f} x the mean {size(held.all / found.count)}: a topic-partition is in one slot, and slots are cut "
+            f"into equal ranges",
         ),
         Line(
             "redis_flushes_per_second",
             flushes,
             "writes (scripts)",
             f"{number(flushes)}/s",
-            f"{partitions} partitions x {sum(load.rate(t) > 0 for t in EVENTS)} topics, each every {interval:g} s streams.flush_interval or "
+            f"{partitions} partitions x {sum(load.rate(t) > 0 for t in EVENTS)} topics, each every {interval:g} s "
+            f"streams.flush_interval or "
             f"{settings.streams.flush_events:,} streams.flush_events",
         ),
         Line(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -70,8 +70,10 @@ def plan(
 ) -> None:
     """Say how many partitions, workers and Redis masters a load needs, how much memory and disk, and by which arithmetic.
 
-    Nothing is asked of any server: the load is given here, the ladder of panes, the cubes and the dedupe horizon come from the settings, and
-    what a worker and Redis can do was measured (docs/scaling.md). Campaigns and users are taken to be spread evenly, which needs the most memory.
+    Nothing is asked of any server: the load is given here, the ladder of panes, the cubes and the dedupe horizon come from the
+    settings,
+    and what a worker and Redis can do was measured (docs/scaling.md). Campaigns and users are taken to be spread evenly, which
+    needs the most memory.
 
         campaignwatch plan --events-per-second 1000000 --campaigns 50000
         campaignwatch plan --events-per-second 20000 --campaigns 3000 --with-user engagements=0 --values creative_id=20
@@ -87,7 +89,7 @@ def plan(
         timed,
         event_bytes,
         reports,
-        {name: found for name, found in (_values(text, campaigns) for text in values or ())},
+        dict(_values(text, campaigns) for text in values or ()),
     )
     measured = load_coefficients()
     for text in coefficients or ():
@@ -147,7 +149,8 @@ def _with(measured: Coefficients, text: str) -> Coefficients:
     if given <= 0:
         raise PlanError(f"--set {text}: it must be above 0")
     changed = tuple((at, given) for at, _ in known[name]) if isinstance(known[name], tuple) else given
-    return replace(measured, **{name: changed})
+    replaced: Any = {name: changed}
+    return replace(measured, **replaced)
 
 
 def _number(option: str, text: str) -> float:

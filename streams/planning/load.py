@@ -25,7 +25,7 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The load, spread evenly over campaigns, users and the day: no other spread touches as many rows and panes, or needs as much memory."""
+    """The load, spread evenly over campaigns, users and the day: no other touches as many rows and panes, or needs as much memory."""
 
     events_per_second: float
     campaigns: int
@@ -71,7 +71,7 @@ class Load:
 
 
 def usual_values(campaigns: int) -> dict[str, Values]:
-    """Twenty campaigns an account, two channels and platforms and four creatives a campaign, eight regions, ten experiments of two variants."""
+    """Twenty campaigns an account; two channels and platforms and four creatives a campaign; eight regions, ten experiments of two."""
     found = {
         "campaign_id": Values(campaigns, 1),
         "account_id": Values(max(1.0, campaigns / 20), 1),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -67,7 +68,7 @@ def between(points: Sequence[tuple[float, float]], at: float) -> float:
     """The value at `at`, by straight lines over the logarithm of the campaigns; beyond the ends the nearest point's."""
     if at <= points[0][0]:
         return points[0][1]
-    for (low, first), (high, second) in zip(points, points[1:], strict=False):
+    for (low, first), (high, second) in itertools.pairwise(points):
         if at <= high:
             return first + (second - first) * math.log(at / low) / math.log(high / low)
     return points[-1][1]

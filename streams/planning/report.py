@@ -37,7 +37,8 @@ def _lines(plan: Plan, c: Coefficients) -> Iterator[str]:
     for warning in plan.warnings:
         yield textwrap.fill(f"! {warning}.", _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
     yield textwrap.fill(
-        f"Coefficients {c.source}. Another machine is up to twice as fast or slow: measure one worker there (make bench) and give what you found "
+        f"Coefficients {c.source}. Another machine is up to twice as fast or slow: measure one worker there (make bench) and "
+        f"give what you found "
         "with --set. docs/scaling.md explains each line.",
         _WIDTH,
     )
@@ -51,7 +52,7 @@ def _row(what: str, shown: str, how: str) -> Iterator[str]:
 
 
 def as_json(plan: Plan, c: Coefficients) -> str:
-    """{"figures": {name: {"value", "what", "how"}}, "alternatives", "warnings", "coefficients"}; values in plain units: 1, bytes, a second."""
+    """{"figures": {name: {"value", "what", "how"}}, "alternatives", "warnings", "coefficients"}; in plain units: 1, bytes, a second."""
     figures = {line.name: {"value": line.value, "what": line.what, "how": line.how} for section in plan.sections for line in section.lines}
     others = [
         {"what": o.what, "redis_bytes": o.redis_bytes, "redis_masters": o.masters.count if o.masters.fits else None}

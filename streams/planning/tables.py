@@ -102,7 +102,7 @@ def _cube(load: Load, topic: Topic, dimensions: Sequence[str], partitions: int, 
     # A report is spread over its minutes; the campaign's next one begins where it ends.
     active = cube.stored * (min(1.0, size / 60) if reported else _some(events))
     per_partition = cube.stored / partitions
-    chunks = partitions * math.ceil(per_partition / CHUNK)
+    chunks = float(partitions * math.ceil(per_partition / CHUNK))
     chunks *= min(1.0, active / cube.stored * CHUNK) if reported else _some(events * min(CHUNK, per_partition))
     per_row = events / _some(events) if events and not reported else max(1.0, size / 60)
     exact = active * row_bytes(c.measures[topic], per_row) + chunks * (chunk_bytes(c.measures[topic]) + c.field_bytes)
