@@ -65,7 +65,7 @@ def _limits(
         if rows > settings.streams.max_rows_per_cube:
             yield (
                 f"cube {name} has {number(rows)} rows in a partition and day; beyond streams.max_rows_per_cube "
-                f"({settings.streams.max_rows_per_cube:,}) they fold into one"
+                f"({settings.streams.max_rows_per_cube:,}) they fold into one. Give more partitions, or raise streams.max_rows_per_cube"
             )
     if not found.fits:
         yield (

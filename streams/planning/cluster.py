@@ -43,7 +43,7 @@ class Assumptions:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One figure: `name` and `value` (plain units: 1, bytes, seconds, a second) for programs, the rest for people."""
+    """One figure. `name` and `value` are for programs (in 1, bytes, seconds, a second; inf: no number is enough), the rest for people."""
 
     name: str
     value: float
@@ -321,9 +321,9 @@ def _master_lines(load: Load, settings: Settings, assumed: Assumptions, c: Coeff
         ),
         Line(
             "redis_masters",
-            found.count,
+            found.count if found.fits else math.inf,
             "masters",
-            number(found.count),
+            number(found.count) if found.fits else "none is enough",
             f"{size(held.all)} x {assumed.redis_headroom:g} (a rebuild makes the tables a second time) / {size(assumed.master_bytes)} = "
             f"{held.all * assumed.redis_headroom / assumed.master_bytes:,.1f}; {cores:,.2f} cores / {BUSY:g} a master = "
             f"{cores / BUSY:,.1f}; "

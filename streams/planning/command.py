@@ -70,10 +70,9 @@ def plan(
 ) -> None:
     """Say how many partitions, workers and Redis masters a load needs, how much memory and disk, and by which arithmetic.
 
-    Nothing is asked of any server: the load is given here, the ladder of panes, the cubes and the dedupe horizon come from the
-    settings,
-    and what a worker and Redis can do was measured (docs/scaling.md). Campaigns and users are taken to be spread evenly, which
-    needs the most memory.
+    Nothing is asked of any server: the load is given here; the ladder of panes, the cubes and the dedupe horizon come from the
+    settings; what a worker and Redis can do was measured (docs/scaling.md). Campaigns and users are taken to be spread evenly,
+    which needs the most memory.
 
         campaignwatch plan --events-per-second 1000000 --campaigns 50000
         campaignwatch plan --events-per-second 20000 --campaigns 3000 --with-user engagements=0 --values creative_id=20

@@ -87,11 +87,19 @@ def masters(load: Load, settings: Settings, partitions: int, c: Coefficients, he
     sizes = np.repeat([held.of(topic) / partitions for topic in held.levels], partitions)
     cores = np.repeat([load.rate(topic) / partitions * micros for topic in held.levels], partitions)
     alone = sizes.max() > limit or cores.max() > BUSY
-    count = max(1, math.ceil(sizes.sum() / limit), math.ceil(cores.sum() / BUSY))
+    least = max(sizes.sum() / limit, cores.sum() / BUSY)
+    count = 1
+    while count < least:
+        count = _after(count)
     while True:
         master = slots * count // _SLOTS
         fullest, busiest = (float(np.bincount(master, weights=each).max()) for each in (sizes, cores))
         fits = fullest <= limit and busiest <= BUSY
         if fits or alone or count >= min(_MOST, 3 * len(slots)):
             return Masters(count, fullest, fullest / (float(sizes.sum()) / count), busiest, fits)
-        count = math.ceil(count * 1.02)
+        count = _after(count)
+
+
+def _after(count: int) -> int:
+    """The number of masters that is tried next: the same ones for every load, so that more of it never needs fewer."""
+    return count + max(1, count // 50)

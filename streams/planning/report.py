@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -29,7 +30,7 @@ def _lines(plan: Plan, c: Coefficients) -> Iterator[str]:
     if plan.alternatives:
         yield "Redis, if less were kept (each by itself)"
         for other in plan.alternatives:
-            needs = f"{number(other.masters.count)} masters, {number(other.partitions)} partitions"
+            needs = f"{number(other.masters.count)} master{'s' * (other.masters.count != 1)}, {number(other.partitions)} partitions"
             yield from _row(
                 "", size(other.redis_bytes), f"{other.what}: {needs if other.masters.fits else 'no number of masters is enough'}"
             )
@@ -52,8 +53,13 @@ def _row(what: str, shown: str, how: str) -> Iterator[str]:
 
 
 def as_json(plan: Plan, c: Coefficients) -> str:
-    """{"figures": {name: {"value", "what", "how"}}, "alternatives", "warnings", "coefficients"}; in plain units: 1, bytes, a second."""
-    figures = {line.name: {"value": line.value, "what": line.what, "how": line.how} for section in plan.sections for line in section.lines}
+    """{"figures": {name: {"value", "what", "how"}}, "alternatives", "warnings", "coefficients"}; in plain units: 1, bytes, a second.
+
+    A number of masters is null where none is enough.
+    """
+    lines = [line for section in plan.sections for line in section.lines]
+    values = {line.name: line.value if math.isfinite(line.value) else None for line in lines}
+    figures = {line.name: {"value": values[line.name], "what": line.what, "how": line.how} for line in lines}
     others = [
         {"what": o.what, "redis_bytes": o.redis_bytes, "redis_masters": o.masters.count if o.masters.fits else None}
         for o in plan.alternatives
