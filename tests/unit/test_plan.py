@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.cli import build
+from bench.scaling_document import DOCUMENT, inserted
 from streams.config import Pane, Settings, Streams, Topic
 from streams.planning.cluster import Assumptions, Plan, Sized, plan_for, size_for
 from streams.planning.load import Load, cube_rows, distinct
@@ -228,3 +229,9 @@ def test_what_cannot_be_planned_is_said(words: tuple[str, ...], complaint: str) 
     status, shown = said("--events-per-second", "1000", "--campaigns", "10", *words)
     assert status != 0
     assert complaint in shown
+
+
+def test_the_examples_of_the_document_are_what_the_command_prints() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert text.count("$ campaignwatch plan ") == text.count("<!-- plan: ") == 2
+    assert inserted(text) == text, "run: python -m bench.scaling_document"
