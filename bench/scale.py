@@ -45,6 +45,8 @@ _BLOCK = 50_000
 _LOOK = 0.2
 #: Seconds after which a run is given up.
 _LIMIT = 600.0
+#: A run begins for the rate when this share of all events is applied: before, most rows are new, and new rows cost more.
+_WARM = 0.3
 #: Below so large a share of all events a rate says nothing.
 _ENOUGH = 0.25
 #: A run ends for the rate when a partition has less than this share of its events left: its worker will stand idle.
@@ -79,11 +81,11 @@ class Rate:
 
 
 def rate_of(looks: Sequence[Look], ready_at: float, sizes: Sequence[int]) -> Rate:
-    """From the first look after all workers were ready to the last at which each of the partitions, of `sizes` events, had some left.
+    """From when all workers are ready, and warm, to the last look at which each of the partitions, of `sizes` events, has some left.
 
     Raises TooFewEvents.
     """
-    begun = [look for look in looks if look.at >= ready_at and any(look.applied)]
+    begun = [look for look in looks if look.at >= ready_at and sum(look.applied) >= _WARM * sum(sizes)]
     busy = [look for look in begun if all(done < size * (1 - _LEFT) for done, size in zip(look.applied, sizes, strict=True))]
     if not busy or sum(busy[-1].applied) - sum(busy[0].applied) < _ENOUGH * sum(sizes):
         seen = sum(busy[-1].applied) - sum(busy[0].applied) if busy else 0
