@@ -13,7 +13,7 @@ TESTS ?= tests/integration
 LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo chaos test test-slow test-apache test-cluster fuzz lint format types audit lock clean
+.PHONY: help install demo chaos test test-slow test-apache test-cluster fuzz bench lint format types audit lock clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -42,6 +42,9 @@ fuzz: $(VENV)/.installed ## hostile payloads, 100,000 of them (ARGS="--payloads 
 
 chaos: $(VENV)/.installed ## kill, freeze, cut and empty everything, and see that the tables are what the log says (45 min; ARGS="--rounds 5")
 	@exec $(BIN)/python -m tests.chaos $(ARGS)
+
+bench: $(VENV)/.installed ## measure Campaignwatch beside its peers, one after the other (needs Java and Maven; ARGS=--quick for a trial)
+	@exec $(BIN)/python -m bench $(ARGS)
 
 lint: $(VENV)/.installed ## rules of style, and whether the code is formatted
 	$(BIN)/ruff check .

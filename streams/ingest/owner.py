@@ -31,6 +31,8 @@ _PENDING_FLUSHES = 2
 _FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
 #: Seconds to stand back for while users are taken out of the partition's tables.
 _WHILE_ERASING = 0.2
+#: Seconds between two notes of an idle partition at most. They are what the watermark goes on by, and alerts wait for it.
+_NOTE_IDLE = 1.0
 #: Records that an owner quarantines because the program fails on them; beyond, the program is at fault and the partition waits.
 _MOST_GIVEN_UP = 100
 
@@ -291,7 +293,7 @@ class PartitionOwner:
         streams = self._settings.streams
         async with self._changed:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(streams.idle_timeout / 4):
+                async with asyncio.timeout(min(streams.idle_timeout / 4, _NOTE_IDLE)):
                     await self._changed.wait_for(lambda: self._pending or self._doubt or self._seek_due or self._released)
             if self._pending:
                 with contextlib.suppress(TimeoutError):

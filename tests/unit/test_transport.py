@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaTimeoutError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP, ConsumerMessage
@@ -98,6 +98,15 @@ class Rig:
 @pytest.fixture
 async def rig() -> Rig:
     return Rig()
+
+
+async def test_idle_partitions_are_not_waited_for_at_the_expense_of_busy_ones(rig: Rig) -> None:
+    """aiokafka sends one fetch at a time, without the partitions whose records were not taken yet; Faust lets it wait for 1.5 s."""
+    thread = cast(Any, rig.consumer._new_consumer_thread())
+    consumer = thread._create_worker_consumer(rig.consumer.transport)
+    # The attribute is aiokafka's own, which gives it to the fetcher when it starts.
+    assert "_fetch_max_wait_ms" in vars(AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1"))
+    assert consumer._fetch_max_wait_ms == batches.FETCH_WAIT_MS <= 100
 
 
 def records(tp: TP, *offsets: int) -> list[ConsumerRecord[bytes, bytes]]:
