@@ -46,6 +46,11 @@ COMMANDS = (
     Entry(
         "doctor", "alerts.doctor.command:doctor", "Say what is wrong with broker, topics, Redis, tables, lag and alerts, and what to do."
     ),
+    Entry(
+        "plan",
+        "streams.planning.command:plan",
+        "Say how many partitions, workers and Redis masters a load needs, how much memory and disk, and by which arithmetic.",
+    ),
     Entry("kpis", "streams.api.cli:kpis", "Show the KPIs of campaigns, channels, ... over a window."),
     Entry("campaigns apply", "streams.campaigns:campaigns_apply", "Publish campaigns to the registry: names, owners, budgets, targets."),
     Entry("quarantine list", "streams.quarantine.commands:quarantine_list", "List refused records, newest last"),

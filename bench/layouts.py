@@ -23,13 +23,17 @@ _SCHEMA = {len(names): names for names in MEASURES.values()}
 @contextlib.contextmanager
 def chunks_of(size: int) -> Iterator[None]:
     """Chunks of `size` rows; those too large for the product's format are lists of smaller ones, in one field."""
-    pack, unpack, unpack_all = chunks.pack, chunks.unpack, chunks.unpack_all
+    pack_all, unpack, unpack_all = chunks.pack_all, chunks.unpack, chunks.unpack_all
 
-    def pack_wide(columns: Mapping[str, Ints]) -> bytes:
-        width = max(map(len, columns.values()), default=0)
-        parts = [pack({n: c[at : at + _WIDEST] for n, c in columns.items()}) for at in range(0, width, _WIDEST)]
-        packed: bytes = msgpack.packb(parts)
-        return packed if any(parts) else b""
+    def pack_wide(columns: Mapping[str, Ints], numbers: Sequence[int]) -> list[bytes]:
+        result: list[bytes] = []
+        for number in numbers:
+            own = {name: column[number * size : (number + 1) * size] for name, column in columns.items()}
+            width = max(map(len, own.values()), default=0)
+            with mock.patch.object(chunks, "CHUNK", _WIDEST):
+                parts = pack_all(own, range(-(-width // _WIDEST)))
+            result.append(msgpack.packb(parts) if any(parts) else b"")
+        return result
 
     def unpack_wide(chunk: bytes) -> tuple[Ints, dict[str, Ints]]:
         parts = [(i * _WIDEST, *unpack(part)) for i, part in enumerate(msgpack.unpackb(chunk)) if part]
@@ -45,7 +49,7 @@ def chunks_of(size: int) -> Iterator[None]:
 
     with mock.patch.object(chunks, "CHUNK", size), contextlib.ExitStack() as wide:
         if size > _WIDEST:
-            wide.enter_context(mock.patch.object(chunks, "pack", pack_wide))
+            wide.enter_context(mock.patch.object(chunks, "pack_all", pack_wide))
             wide.enter_context(mock.patch.object(chunks, "unpack", unpack_wide))
             wide.enter_context(mock.patch.object(chunks, "unpack_all", unpack_all_wide))
         yield
@@ -56,10 +60,16 @@ def field_per_row() -> Iterator[None]:
     """The plain layout: a field per row, its measures as bare 64-bit integers, which a reader decodes all at once."""
     with (
         mock.patch.object(chunks, "CHUNK", 1),
-        mock.patch.object(_OpenCube, "chunk", _bare_row),
+        mock.patch.object(_OpenCube, "take_dirty", _bare_rows_of),
         mock.patch.object(chunks, "unpack_all", _bare_rows),
     ):
         yield
+
+
+def _bare_rows_of(cube: _OpenCube) -> dict[int, bytes]:
+    dirty = {number: _bare_row(cube, number) for number in sorted(cube.dirty)}
+    cube.dirty.clear()
+    return dirty
 
 
 def _bare_row(cube: _OpenCube, number: int) -> bytes:

@@ -21,7 +21,7 @@ _AGE = 1_500
 
 
 def _ids(what: str, count: int) -> list[str]:
-    chance = random.Random(what)
+    chance = random.Random(what)  # nosec B311: the same ids each time
     return [str(UUID(int=chance.getrandbits(128), version=4)) for _ in range(count)]
 
 
@@ -33,7 +33,7 @@ _AD_IDS, _USER_IDS, _PAGE_IDS = list(ADS), _ids("users", _USERS), _ids("pages", 
 
 def events(rate: float, count: int, start: int, first: int = 0) -> Iterator[tuple[bytes, bytes]]:
     """(key, value) of `count` events, `rate` a second of event time, the first at `start` (epoch ms), numbered from `first`."""
-    chance = random.Random(f"ysb {first}")
+    chance = random.Random(f"ysb {first}")  # nosec B311: the same bytes each time
     for number in range(first, first + count):
         ad = _AD_IDS[chance.randrange(len(_AD_IDS))]
         event = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -187,6 +188,18 @@ class AssignedPartitions:
             raise KafkaFailure(f"{topic}: {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """A record with its place in the log."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int | None
+    key: bytes | None
+    value: bytes | None
+
+
 class _PartitionLog:
     """Kafka, as one owner sees it."""
 
@@ -214,4 +227,7 @@ class _PartitionLog:
         return self._consumer().at_end(self._tp, next_offset)
 
     async def quarantine(self, refused: Sequence[tuple[Any, Refusal]]) -> None:
-        await self._partitions.quarantine(refused)
+        at = self._tp
+        await self._partitions.quarantine(
+            [(_Located(at.topic, at.partition, r.offset, r.timestamp, r.key, r.value), refusal) for r, refusal in refused]
+        )

@@ -91,4 +91,4 @@ def _rows(columns: Mapping[str, Coded], dimensions: tuple[str, ...], length: int
     if not dimensions:
         return [()], combined
     _, first = np.unique(combined, return_index=True)
-    return [tuple(columns[d].values[columns[d].codes[i]] for d in dimensions) for i in first], combined
+    return list(zip(*(columns[d].rows(first).strings() for d in dimensions), strict=True)), combined

@@ -20,16 +20,31 @@ _TYPES = {b"b": "<i1", b"h": "<i2", b"i": "<i4", b"q": "<i8"}
 _LIMITS = ((b"b", 0x7F), (b"h", 0x7FFF), (b"i", 0x7FFF_FFFF))
 
 
-def pack(columns: Mapping[str, Ints]) -> bytes:
-    """Measures of one chunk, each an array of at most 128 values by row number -> bytes. Empty bytes where all is zero."""
-    matrix = np.array(list(columns.values()))
-    present = np.flatnonzero(matrix.any(axis=0)) if len(matrix) else np.empty(0, np.intp)
-    if not len(present):
-        return b""
-    chosen = matrix[:, present]
-    lowest, highest = chosen.min(axis=1).tolist(), chosen.max(axis=1).tolist()
-    packed = {name: _narrow(row, low, high) for name, row, low, high in zip(columns, chosen, lowest, highest, strict=True) if low or high}
-    result: bytes = msgpack.packb((present.astype(np.uint8).tobytes(), packed))
+def pack_all(columns: Mapping[str, Ints], numbers: Sequence[int]) -> list[bytes]:
+    """The chunks of those numbers, ascending, of measures that are arrays by row number. Empty bytes for a chunk where all is zero."""
+    # Chunk by measure by row. All chunks are looked at together: a handful of calls for each would cost more than the bytes do.
+    cells = np.zeros((len(numbers), len(columns), CHUNK), np.int64)
+    wanted = np.array(numbers, np.int64)
+    for measure, column in enumerate(columns.values()):
+        whole = len(column) // CHUNK
+        inside = int(np.searchsorted(wanted, whole))
+        cells[:inside, measure] = column[: whole * CHUNK].reshape(whole, CHUNK)[wanted[:inside]]
+        if inside < len(wanted) and wanted[inside] == whole:
+            cells[inside, measure, : len(column) - whole * CHUNK] = column[whole * CHUNK :]
+    present: NDArray[np.bool_] = np.any(cells, axis=1)
+    lengths = present.sum(axis=1).tolist()
+    lowest, highest = cells.min(axis=2).tolist(), cells.max(axis=2).tolist()
+    result = []
+    for chunk, length in enumerate(lengths):
+        if not length:
+            result.append(b"")
+            continue
+        rows = np.flatnonzero(present[chunk])
+        # Rows left out are zero, which is in every type's range.
+        values = cells[chunk] if length == CHUNK else cells[chunk][:, rows]
+        bounds = zip(columns, values, lowest[chunk], highest[chunk], strict=True)
+        packed = {name: _narrow(row, low, high) for name, row, low, high in bounds if low or high}
+        result.append(msgpack.packb((rows.astype(np.uint8).tobytes(), packed)))
     return result
 
 

@@ -45,20 +45,23 @@ class RowCodes:
 
     def of(self, keys: Sequence[RowKey], limit: int) -> tuple[Ints, int]:
         """Codes of the keys, new ones numbered; beyond `limit` keys fold into the row of absent dimensions. Also how many folded."""
+        found = list(map(self._code.get, keys))
         folded = 0
-        codes = np.empty(len(keys), np.int64)
-        for i, key in enumerate(keys):
-            code = self._code.get(key)
-            if code is None:
-                if len(self._code) >= limit and key != (rest := (None,) * len(key)):
-                    folded += 1
-                    code = self._code.get(rest)
-                    if code is None:
-                        code = self._add(rest)
-                else:
-                    code = self._add(key)
-            codes[i] = code
-        return codes, folded
+        if None in found:
+            for i, key in enumerate(keys):
+                if found[i] is None:
+                    found[i], fits = self._new_code(key, limit)
+                    folded += not fits
+        return np.array(found, np.int64), folded
+
+    def _new_code(self, key: RowKey, limit: int) -> tuple[int, bool]:
+        """A number for a key, and whether it is its own. The same key may have come just before."""
+        rest = (None,) * len(key)
+        known = self._code.get(key)
+        if known is None and len(self._code) >= limit and key != rest:
+            folded_into = self._code.get(rest)
+            return (self._add(rest) if folded_into is None else folded_into), False
+        return (self._add(key) if known is None else known), True
 
     def take(self) -> bytes:
         """New keys since the last call, as bytes to append."""
@@ -118,14 +121,11 @@ class _OpenCube:
         self.add(rows + chunk * chunks.CHUNK, values)
         self.dirty.clear()
 
-    def chunk(self, number: int) -> bytes:
-        part = slice(number * chunks.CHUNK, (number + 1) * chunks.CHUNK)
-        width = max((len(column[part]) for column in self.measures.values()), default=0)
-        padded = {}
-        for name, column in self.measures.items():
-            values = column[part]
-            padded[name] = values if len(values) == width else np.pad(values, (0, width - len(values)))
-        return chunks.pack(padded)
+    def take_dirty(self) -> dict[int, bytes]:
+        """The chunks that changed since the last call, as they now are."""
+        numbers = sorted(self.dirty)
+        self.dirty.clear()
+        return dict(zip(numbers, chunks.pack_all(self.measures, numbers), strict=True))
 
     @property
     def cells(self) -> int:
@@ -302,9 +302,8 @@ class OpenTables:
         commands: list[Command] = []
         fields: list[str | bytes] = []
         for cube, opened in self._open[pane].items():
-            for chunk in sorted(opened.dirty):
-                fields += [f"{cube}/{chunk}", opened.chunk(chunk)]
-            opened.dirty.clear()
+            for chunk, packed in opened.take_dirty().items():
+                fields += [f"{cube}/{chunk}", packed]
             logs: list[tuple[str, bytes, bool]] = [] if opened.reach is None else [("reach", opened.reach.take(), False)]
             logs += [(name, *log.take()) for name, log in opened.counts.items()]
             for sketch, entries, replaces in logs:

@@ -13,13 +13,14 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, cast
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 from mode.utils.futures import notify
 
 from streams.ingest.continuity import LogState
+from streams.transport.bare_records import keep_bare
 from streams.transport.log_states import log_states
 
 log = logging.getLogger(__name__)
@@ -34,10 +35,10 @@ FETCH_WAIT_MS = 50
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Consecutive records of one topic-partition, as fetched."""
+    """Consecutive records of one topic-partition, as fetched: see `bare_records`."""
 
     tp: TP
-    records: Sequence[ConsumerRecord]
+    records: Sequence[Any]
     #: The offset that the fetch went on from. Between it and the first record the log holds nothing: compaction, transactions and
     #: retention leave gaps. A first record before it means that the broker had nothing there and sent the fetch back.
     since: int
@@ -94,6 +95,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # Faust has no setting for it. The fetcher is made with it when the consumer starts.
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        keep_bare(consumer)
         return consumer
 
     async def _fetch_records(

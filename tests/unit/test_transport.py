@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.errors import KafkaTimeoutError
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP, ConsumerMessage
 
@@ -16,6 +19,7 @@ from streams.app.worker import build_app
 from streams.config import Kafka, Settings
 from streams.ingest.continuity import LogState
 from streams.transport import Batch, Consumer, Transport, batches
+from streams.transport.bare_records import keep_bare
 from streams.transport.batches import Fetched
 
 CLICKS, SPEND = TP("marketing.clicks", 0), TP("marketing.spend", 3)
@@ -107,6 +111,25 @@ async def test_idle_partitions_are_not_waited_for_at_the_expense_of_busy_ones(ri
     # The attribute is aiokafka's own, which gives it to the fetcher when it starts.
     assert "_fetch_max_wait_ms" in vars(AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1"))
     assert consumer._fetch_max_wait_ms == batches.FETCH_WAIT_MS <= 100
+
+
+async def test_only_the_consumer_that_is_marked_gets_bare_records() -> None:
+    builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 1 << 20)
+    builder.append(0, 1_790_000_000_000, b"c-1", b"{}", [])
+    stored = bytes(builder.build())
+
+    def fetched(consumer: AIOKafkaConsumer) -> Any:
+        tp = TopicPartition("clicks", 3)
+        values = PartitionRecords(tp, MemoryRecords(stored), None, 0, None, consumer._value_deserializer, True, 0)
+        (record,) = values
+        return record
+
+    plain, marked = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1"), AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1")
+    keep_bare(marked)
+    assert (fetched(plain).topic, fetched(plain).partition, fetched(plain).value) == ("clicks", 3, b"{}")
+    bare = fetched(marked)
+    assert (bare.offset, bare.timestamp, bare.key, bare.value) == (0, 1_790_000_000_000, b"c-1", b"{}")
+    assert not hasattr(bare, "topic")
 
 
 def records(tp: TP, *offsets: int) -> list[ConsumerRecord[bytes, bytes]]:
