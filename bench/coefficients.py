@@ -1,0 +1,45 @@
+"""Bring streams/planning/measured.json up to date with what bench/results.json measured: `python -m bench.coefficients`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.results import RESULTS
+from bench.servers import PARTITIONS
+from streams import planning
+
+_KEPT = Path(planning.__file__).with_name("measured.json")
+#: Coefficient -> what the section `scale` calls it.
+_NAMES = {
+    "worker_events_per_second": "events_per_second",
+    "redis_cpu_us_per_event": "redis_cpu_us_per_event",
+    "redis_bytes_per_event": "redis_bytes_per_event",
+}
+
+
+def brought_up_to_date(coefficients: Mapping[str, Any], scale: Mapping[str, Any]) -> dict[str, Any]:
+    """The coefficients with those that `scale` measured, by campaigns in a partition."""
+    machine = scale["machine"]
+    result = dict(coefficients)
+    for name, measured in _NAMES.items():
+        result[name] = [[each["campaigns"] / PARTITIONS, each[measured]] for each in scale["campaigns"]]
+    result["date"] = scale["measured_at"][:10]
+    result["machine"] = (
+        f"{machine['processor']}, {machine['cores']} cores that also carried Apache Kafka and Redis, Python {machine['python']}"
+    )
+    return result
+
+
+def main() -> None:
+    """Read, replace, write."""
+    scale = json.loads(RESULTS.read_text(encoding="utf-8"))["scale"]
+    found = brought_up_to_date(json.loads(_KEPT.read_text(encoding="utf-8")), scale)
+    lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in found.items()]
+    _KEPT.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
