@@ -1,64 +1,53 @@
-"""Take what bench.scale measured into streams/planning/measured.json, and print the examples in docs/scaling.md anew.
+"""Bring streams/planning/measured.json up to date with what bench/results.json measured: `python -m bench.coefficients`.
 
-    python -m bench.scale && python -m bench.coefficients
-
-What bench.scale does not measure (bytes of Redis beside the content, bytes of an id in a worker, ...) stays as it is.
+The example in docs/scaling.md is printed anew with it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from bench import scaling_document
 from bench.results import RESULTS
-from streams.errors import UserError
+from bench.servers import PARTITIONS
+from streams import planning
 
-MEASURED = Path(__file__).parents[1] / "streams" / "planning" / "measured.json"
-
-
-def section(results: Path = RESULTS) -> dict[str, Any]:
-    """What bench.scale saved last. Raises UserError when there is nothing."""
-    known: dict[str, Any] = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
-    if "scale" not in known:
-        raise UserError(f"{results} has no section `scale`: run python -m bench.scale first")
-    found: dict[str, Any] = known["scale"]
-    return found
+_KEPT = Path(planning.__file__).with_name("measured.json")
+#: Coefficient -> what the section `scale` calls it.
+_NAMES = {
+    "worker_events_per_second": "events_per_second",
+    "redis_cpu_us_per_event": "redis_cpu_us_per_event",
+    "redis_bytes_per_event": "redis_bytes_per_event",
+}
 
 
-def taken_over(scale: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """The coefficients `known` with those that the section `scale` knows better.
+def brought_up_to_date(coefficients: Mapping[str, Any], scale: Mapping[str, Any]) -> dict[str, Any]:
+    """The coefficients with those that `scale` measured, by campaigns in a partition.
 
     More campaigns are not taken to be cheaper: where noise says so, the dearer of two neighbours counts for both.
     """
-    alone = sorted((point for point in scale["points"] if point["workers"] == 1), key=lambda point: point["campaigns"])
-    at = [point["campaigns"] / scale["partitions"] for point in alone]
-
-    def points(values: list[float], dearer: Callable[[float, float], float]) -> list[list[float]]:
-        return [[campaigns, value] for campaigns, value in zip(at, accumulate(values, dearer), strict=True)]
-
     machine = scale["machine"]
-    return {
-        **known,
-        "date": scale["measured_at"][:10],
-        "machine": f"{machine['cores']} cores that also carried {scale['servers']}, Python {machine['python'].rpartition('.')[0]}",
-        "worker_events_per_second": points([point["events_per_second"]["median"] for point in alone], min),
-        "redis_cpu_us_per_event": points([point["cpu_us_per_event"]["redis"]["median"] for point in alone], max),
-        "redis_bytes_per_event": points([point["redis_bytes_per_event"]["median"] for point in alone], max),
-        "workers_measured": max(point["workers"] for point in scale["points"]),
-    }
+    result = dict(coefficients)
+    for name, measured in _NAMES.items():
+        dearer = accumulate((each[measured] for each in scale["campaigns"]), min if measured == "events_per_second" else max)
+        result[name] = [[each["campaigns"] / PARTITIONS, value] for each, value in zip(scale["campaigns"], dearer, strict=True)]
+    result["date"] = scale["measured_at"][:10]
+    result["machine"] = (
+        f"{machine['processor']}, {machine['cores']} cores that also carried Apache Kafka and Redis, Python {machine['python']}"
+    )
+    return result
 
 
 def main() -> None:
-    known = json.loads(MEASURED.read_text(encoding="utf-8"))
-    try:
-        scale = section()
-    except UserError as error:
-        raise SystemExit(f"bench.coefficients: {error}") from None
-    MEASURED.write_text(json.dumps(taken_over(scale, known), indent=2) + "\n", encoding="utf-8")
+    """Read, replace, write."""
+    scale = json.loads(RESULTS.read_text(encoding="utf-8"))["scale"]
+    found = brought_up_to_date(json.loads(_KEPT.read_text(encoding="utf-8")), scale)
+    lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in found.items()]
+    _KEPT.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     scaling_document.main()
 
 

@@ -19,8 +19,8 @@ from aiokafka.structs import RecordMetadata
 from bench.clicks import Load, clicks
 from bench.figures import Floats, Ints
 
-#: Prepared clicks, sent again and again, each time as a new event.
-_PREPARED = 20_000
+#: Prepared clicks, sent again and again, each time as a new event: enough for most users and campaigns of the load, within these bounds.
+_FEWEST, _MOST = 20_000, 300_000
 #: Milliseconds by which an event is older than its record at most.
 _AGE = 1_500
 _BATCH_BYTES = 512 * 1024
@@ -81,7 +81,8 @@ def _prepared(load: Load, partitions: list[int], *, ages: bool) -> Iterator[tupl
     chance = random.Random(load.seed)  # nosec B311 # ages of clicks, no secret
     choose = DefaultPartitioner()
     found = []
-    for key, value in clicks(load, _PREPARED, time.time_ns() // 1_000_000):
+    count = min(_MOST, max(_FEWEST, load.users, 3 * load.campaigns))
+    for key, value in clicks(load, count, time.time_ns() // 1_000_000):
         parts = _PARTS.fullmatch(value)
         assert parts is not None
         head, middle, tail = (part.replace(b"%", b"%%") for part in parts.groups())

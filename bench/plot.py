@@ -1,112 +1,65 @@
-"""Draw docs/scaling.svg: throughput against campaigns and against workers, from the section `scale` of bench/results.json.
-
-python -m bench.scale && python -m bench.plot
-"""
+"""Draw docs/scaling.svg from the section `scale` of bench/results.json: `python -m bench.plot`."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.coefficients import section
-from streams.errors import UserError
+from bench.results import RESULTS
 
-DRAWING = Path(__file__).parents[1] / "docs" / "scaling.svg"
-_WIDTH, _HEIGHT = 860, 340
-_TOP, _BOTTOM = 60, 280
-_COLOURS = ("#1f6feb", "#d1571b", "#2c8a4b", "#8250df")
-#: Left and right end of the two panels.
-_PANELS = ((70, 400), (500, 830))
+_TARGET = Path(__file__).resolve().parent.parent / "docs" / "scaling.svg"
+_WIDTH, _HEIGHT, _LEFT, _BASE, _TOP = 760, 330, 60, 270, 60
+_BAR, _GAP = 70, 32
 
-#: (where, how many events/s: median, lowest, highest)
-Point = tuple[float, tuple[float, float, float]]
+Bar = tuple[str, float, str]
 
 
-def drawing(scale: Mapping[str, Any]) -> str:
-    """The section as an SVG document."""
-    points = scale["points"]
-    campaigns = sorted({point["campaigns"] for point in points})
-    workers = sorted({point["workers"] for point in points})
-    highest = _rounded_up(max(point["events_per_second"]["highest"] for point in points))
-    machine = scale["machine"]
-    by_workers = {_counted(count, "worker"): _line(points, "workers", count, "campaigns") for count in workers}
-    by_campaigns = {_counted(count, "campaign"): _line(points, "campaigns", count, "workers") for count in campaigns}
-    said = f"Clicks of 440 bytes; {machine['cores']} cores carried workers, {scale['servers']}; measured {scale['measured_at'][:10]}"
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="12">',
-            "<title>Throughput against campaigns and against workers</title>",
-            f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#ffffff"/>',
-            *_panel(_PANELS[0], "events/s against campaigns", by_workers, campaigns, highest, math.log10),
-            *_panel(_PANELS[1], "events/s against workers", by_campaigns, workers, highest, float),
-            _text(_WIDTH / 2, _HEIGHT - 10, said, "middle"),
-            "</svg>",
-            "",
+def bars_of(scale: Mapping[str, Any]) -> tuple[list[Bar], list[Bar]]:
+    """(label, events a second, colour): by campaigns, and by workers."""
+    campaigns = [(f"{each['campaigns']:,}", each["events_per_second"], "#3b6ea5") for each in scale["campaigns"]]
+    workers = []
+    for each in scale["workers"]:
+        held = f" x {each['cores_each']:g} core" if each["cores_each"] else ""
+        workers.append((f"{each['workers']}{held}", each["events_per_second"], "#8a5a9e" if held else "#4d8f5b"))
+    return campaigns, workers
+
+
+def svg(scale: Mapping[str, Any]) -> str:
+    """The picture."""
+    campaigns, workers = bars_of(scale)
+    title = f"Events a second, {scale['measured_at'][:10]}, {scale['machine']['cores']} cores with broker and Redis"
+    highest = max(rate for _, rate, _ in (*campaigns, *workers))
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="12">',
+        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
+        f'<text x="{_LEFT}" y="24" font-size="15">{title}</text>',
+        f'<line x1="{_LEFT}" y1="{_BASE}" x2="{_WIDTH - 20}" y2="{_BASE}" stroke="#444"/>',
+    ]
+    second = _LEFT + len(campaigns) * (_BAR + _GAP) + 30
+    parts += _group(campaigns, _LEFT, highest, "campaigns, one worker")
+    parts += _group(workers, second, highest, "workers, 100 campaigns")
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _group(bars: Sequence[Bar], left: float, highest: float, title: str) -> list[str]:
+    parts = []
+    for number, (label, rate, colour) in enumerate(bars):
+        x, height = left + 10 + number * (_BAR + _GAP), rate / highest * (_BASE - _TOP - 10)
+        middle = x + _BAR / 2
+        parts += [
+            f'<rect x="{x}" y="{_BASE - height:.1f}" width="{_BAR}" height="{height:.1f}" fill="{colour}"/>',
+            f'<text x="{middle}" y="{_BASE - height - 6:.1f}" text-anchor="middle">{rate:,.0f}</text>',
+            f'<text x="{middle}" y="{_BASE + 18}" text-anchor="middle">{label}</text>',
         ]
-    )
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
-
-
-def _line(points: Sequence[Mapping[str, Any]], same: str, value: int, along: str) -> list[Point]:
-    own = sorted((point for point in points if point[same] == value), key=lambda point: point[along])
-    return [(point[along], tuple(point["events_per_second"][name] for name in ("median", "lowest", "highest"))) for point in own]
-
-
-def _panel(
-    ends: tuple[int, int],
-    title: str,
-    lines: Mapping[str, Sequence[Point]],
-    marks: Sequence[int],
-    highest: float,
-    scaled: Callable[[float], float],
-) -> Iterator[str]:
-    left, right = ends
-    low, high = scaled(marks[0]), scaled(marks[-1])
-
-    def x(value: float) -> float:
-        return left + 20 + (right - left - 40) * ((scaled(value) - low) / (high - low) if high > low else 0.5)
-
-    def y(value: float) -> float:
-        return _BOTTOM - (_BOTTOM - _TOP) * value / highest
-
-    yield _text((left + right) / 2, 18, title, "middle", bold=True)
-    for part in range(5):
-        value = highest * part / 4
-        yield f'<line x1="{left}" y1="{y(value):.1f}" x2="{right}" y2="{y(value):.1f}" stroke="#d0d7de"/>'
-        yield _text(left - 6, y(value) + 4, f"{value:,.0f}", "end")
-    for mark in marks:
-        yield _text(x(mark), _BOTTOM + 18, f"{mark:,}", "middle")
-    for number, (name, points) in enumerate(lines.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        way = " ".join(f"{x(at):.1f},{y(median):.1f}" for at, (median, _, _) in points)
-        yield f'<polyline points="{way}" fill="none" stroke="{colour}" stroke-width="2"/>'
-        for at, (median, least, most) in points:
-            yield f'<line x1="{x(at):.1f}" y1="{y(least):.1f}" x2="{x(at):.1f}" y2="{y(most):.1f}" stroke="{colour}"/>'
-            yield f'<circle cx="{x(at):.1f}" cy="{y(median):.1f}" r="3.5" fill="{colour}"><title>{name}: {median:,.0f}/s</title></circle>'
-        yield _text(left + number * 110, 40, name, "start", colour)
-
-
-def _text(x: float, y: float, text: str, anchor: str, colour: str = "#24292f", *, bold: bool = False) -> str:
-    weight = ' font-weight="bold"' if bold else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"{weight}>{text}</text>'
-
-
-def _rounded_up(value: float) -> float:
-    """The next 1, 1.2, 1.6, 2, 3, 4, 6 or 8 times a power of ten."""
-    step = 10.0 ** math.floor(math.log10(value))
-    return next(times * step for times in (1, 1.2, 1.6, 2, 3, 4, 6, 8, 10) if times * step >= value)
+    parts.append(f'<text x="{left + 10}" y="{_BASE + 42}" fill="#444">{title}</text>')
+    return parts
 
 
 def main() -> None:
-    try:
-        DRAWING.write_text(drawing(section()), encoding="utf-8")
-    except UserError as error:
-        raise SystemExit(f"bench.plot: {error}") from None
+    """Draw."""
+    _TARGET.write_text(svg(json.loads(RESULTS.read_text(encoding="utf-8"))["scale"]), encoding="utf-8")
 
 
 if __name__ == "__main__":

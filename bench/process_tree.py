@@ -43,9 +43,3 @@ def _stat(pid: int) -> tuple[int, int, float]:
     except OSError:
         return pid, -1, 0.0
     return pid, int(fields[1]), (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor time so far of one process and of those children that it has waited for: a single look, which costs next to nothing."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    return sum(int(field) for field in fields[11:15]) / _TICKS

@@ -41,7 +41,7 @@ class Filling:
 
     def __init__(self, redis: Redis, settings: Settings, load: Load, seed: int = 1) -> None:
         self._redis, self._settings, self._load = redis, settings, load
-        self._chance = random.Random(seed)  # nosec B311 # a made-up load, no secret
+        self._chance = random.Random(seed)  # nosec B311 # made-up events, no secret
         self._owned: dict[tuple[Topic, int], PartitionFlusher] = {}
         self._offsets: Counter[tuple[Topic, int]] = Counter()
         self._events = 0

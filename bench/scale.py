@@ -1,224 +1,161 @@
-"""How a worker's throughput depends on the number of campaigns, and what a second worker adds, over a topic that was filled before.
+"""How the rate of workers goes with their number and with the number of campaigns.
 
-    python -m bench.scale --quick     # a trial of about a minute; nothing is saved
-    python -m bench.scale             # some twenty minutes on an idle machine; section `scale` of bench/results.json
+    python -m bench.scale             # about five minutes
+    python -m bench.scale --quick     # a minute, to see that it works
 
-The rate is that while all workers of a run are ready and each still has something to do. Beside it: CPU of the workers, the broker and
-Redis, by /proc, and bytes that Redis was sent. Where workers, broker and Redis have two cores together, a second worker shows what those
-leave it, not how workers scale: read its rate beside the CPU.
+Campaigns: one worker over a backlog of clicks of 100, 10,000 and 100,000 campaigns, with what Redis takes for it. Workers: one and two,
+each held to a part of a core by a control group, so that neither broker nor Redis nor the machine is the limit; then without that,
+where they are.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import time
-import uuid
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+import contextlib
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
-import typer
-from redis.asyncio import Redis
+from redis import Redis
 from rich.console import Console
 from rich.table import Table
 
-from bench.clicks import Load, clicks
-from bench.process_tree import cpu_seconds
+from bench.clicks import Load
+from bench.cpu_quota import available, quota
+from bench.figures import rate_between
+from bench.latency import Bench
+from bench.paced import Plan, produce
+from bench.process_tree import ProcessTree
 from bench.product import Role
-from bench.programs import Arena
-from bench.results import save, spread
+from bench.results import save
 from bench.servers import PARTITIONS, servers, settings_for
-from bench.worker_runs import forget
-from streams.config import Settings, Topic
-from streams.embedded.apache_kafka import VERSION
-from streams.producing import Sender
-from streams.redis_client import connect
-from streams.tables.reader import TableReader
+from bench.watching import Watch, watch
+from streams.config import Topic
+from streams.embedded import ApacheKafka, EmbeddedRedis
 from streams.topics import create_topics
 
 CAMPAIGNS = (100, 10_000, 100_000)
-WORKERS = (1, 2)
-#: Sent at a time, a second of event time.
-_BLOCK = 50_000
-_LOOK = 0.2
-#: Seconds after which a run is given up.
-_LIMIT = 600.0
-#: A run begins for the rate when this share of all events is applied: before, most rows are new, and new rows cost more.
-_WARM = 0.3
-#: Below so large a share of all events a rate says nothing.
-_ENOUGH = 0.25
-#: A run ends for the rate when a partition has less than this share of its events left: its worker will stand idle.
-_LEFT = 0.03
+#: At least so much of the rate with 100 campaigns; of the rate of one worker.
+GOALS = {10_000: 0.7, 100_000: 0.4}
+GOAL_TWO_WORKERS = 1.8
+#: Part of a core that each worker may have where they are compared.
+_CORES = 0.3
+_LIMIT = 400.0
 
 
-class TooFewEvents(Exception):
-    """The topic was nearly read before all workers were ready."""
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What there was at a moment (CLOCK_MONOTONIC, s)."""
-
-    at: float
-    #: Events applied, by partition.
-    applied: tuple[int, ...]
-    #: CPU seconds so far, by `workers`, `broker`, `redis`.
-    cpu: dict[str, float]
-    #: Bytes that Redis was sent.
-    sent: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """What lies between two looks."""
-
-    events_per_second: float
-    cpu_us_per_event: dict[str, float]
-    redis_bytes_per_event: float
-    seconds: float
-
-
-def rate_of(looks: Sequence[Look], ready_at: float, sizes: Sequence[int]) -> Rate:
-    """From when all workers are ready, and warm, to the last look at which each of the partitions, of `sizes` events, has some left.
-
-    Raises TooFewEvents.
-    """
-    begun = [look for look in looks if look.at >= ready_at and sum(look.applied) >= _WARM * sum(sizes)]
-    busy = [look for look in begun if all(done < size * (1 - _LEFT) for done, size in zip(look.applied, sizes, strict=True))]
-    if not busy or sum(busy[-1].applied) - sum(busy[0].applied) < _ENOUGH * sum(sizes):
-        seen = sum(busy[-1].applied) - sum(busy[0].applied) if busy else 0
-        raise TooFewEvents(f"only {seen:,} of {sum(sizes):,} events were left when all workers were ready; give more --events")
-    first, last = busy[0], busy[-1]
-    events, seconds = sum(last.applied) - sum(first.applied), last.at - first.at
-    cpu = {name: 1e6 * (used - first.cpu[name]) / events for name, used in last.cpu.items()}
-    return Rate(events / seconds, cpu, (last.sent - first.sent) / events, seconds)
-
-
-async def fill(settings: Settings, campaigns: int, events: int) -> None:
-    """Create the topics and put the clicks into theirs."""
-    await create_topics(settings)
-    start = int(time.time() * 1000) - 60_000 - events * 1000 // _BLOCK
-    async with Sender(settings) as sender:
-        for first in range(0, events, _BLOCK):
-            block = clicks(Load(campaigns=campaigns), min(_BLOCK, events - first), start + first * 1000 // _BLOCK, first)
-            await sender.send(settings.topic(Topic.CLICKS), block)
-
-
-async def run(settings: Settings, arena: Arena, workers: int, events: int) -> Rate:
-    """One run over the filled topic, with tables of its own."""
-    redis_settings = settings.redis.model_copy(update={"namespace": f"run-{uuid.uuid4().hex[:8]}"})
-    own = settings.model_copy(update={"redis": redis_settings})
-    started = [Role("streams", own) for _ in range(workers)]
-    with ThreadPoolExecutor(workers) as starting:
-        ready = [starting.submit(_start, role) for role in started]
+def by_campaigns(kafka: ApacheKafka, redis: EmbeddedRedis, pool: ProcessPoolExecutor, campaigns: int, records: int) -> dict[str, Any]:
+    """The rate of one worker over a backlog, and what it cost Redis."""
+    settings = settings_for(kafka, redis, f"scale-{campaigns}")
+    asyncio.run(create_topics(settings))
+    worker = Role("streams", settings)
+    server = ProcessTree(redis.pid)
+    with Redis.from_url(redis.url) as client:
+        received, used = int(client.info("stats")["total_net_input_bytes"]), server.cpu_seconds()
         try:
-            async with connect(own) as redis:
-                reader = TableReader(redis, own)
-                looks: list[Look] = []
-                end = time.monotonic() + _LIMIT
-                while not looks or sum(looks[-1].applied) < events:
-                    for done in ready:
-                        if done.done():
-                            done.result()
-                    if time.monotonic() > end:
-                        raise TimeoutError(f"{sum(looks[-1].applied):,} of {events:,} events after {_LIMIT:.0f} s")
-                    looks.append(await _look(own, redis, reader, arena, started))
-                    await asyncio.sleep(_LOOK)
-            return rate_of(looks, max(done.result() for done in ready), looks[-1].applied)
+            # As many users as a campaign of the smallest load has, up to a million.
+            rate = Bench(settings, worker, pool, Load(campaigns, min(1_000_000, 1_000 * campaigns))).maximum(records)
         finally:
-            for done in ready:
-                done.exception()
-            for role in started:
-                await asyncio.to_thread(role.close)
-            await forget(own, arena)
-
-
-def _start(role: Role) -> float:
-    """When it was ready."""
-    role.start()
-    return time.monotonic()
-
-
-async def _look(settings: Settings, redis: Redis, reader: TableReader, arena: Arena, started: Sequence[Role]) -> Look:
-    applied = {entry.partition: entry.applied for entry in await reader.ledger() if entry.topic == settings.topic(Topic.CLICKS)}
-    sent = int((await redis.info("stats"))["total_net_input_bytes"])
-    cpu = {
-        "workers": sum(cpu_seconds(role.pid) for role in started if role.running),
-        "broker": cpu_seconds(arena.kafka.pid),
-        "redis": cpu_seconds(arena.redis.pid),
-    }
-    return Look(time.monotonic(), tuple(applied.get(n, 0) for n in range(settings.kafka.partitions)), cpu, sent)
-
-
-def measure(campaigns: Sequence[int] = CAMPAIGNS, workers: Sequence[int] = WORKERS, *, events: int, runs: int) -> dict[str, Any]:
-    """The content of the section `scale`. Runs with one and with more workers take turns; each number of campaigns has fresh servers."""
-    points: list[dict[str, Any]] = []
-    versions = ""
-    for number in campaigns:
-        with servers() as (kafka, redis):
-            settings = settings_for(kafka, redis, f"scale-{number}")
-            asyncio.run(fill(settings, number, events))
-            arena = Arena(kafka, redis, Path())
-            found: dict[int, list[Rate]] = {count: [] for count in workers}
-            for _ in range(runs):
-                for count in workers:
-                    found[count].append(asyncio.run(run(settings, arena, count, events)))
-            points += [_point(number, count, rates) for count, rates in found.items()]
-            versions = f"Apache Kafka {VERSION} and {asyncio.run(_redis_version(settings))}"
-    return {"events": events, "partitions": PARTITIONS, "servers": versions, "points": points}
-
-
-def _point(campaigns: int, workers: int, rates: Sequence[Rate]) -> dict[str, Any]:
+            worker.close()
+        received = int(client.info("stats")["total_net_input_bytes"]) - received
+        used = server.cpu_seconds() - used
+        client.flushall()
     return {
         "campaigns": campaigns,
-        "workers": workers,
-        "events_per_second": spread([round(rate.events_per_second) for rate in rates]),
-        "cpu_us_per_event": {name: spread([round(rate.cpu_us_per_event[name], 2) for rate in rates]) for name in rates[0].cpu_us_per_event},
-        "redis_bytes_per_event": spread([round(rate.redis_bytes_per_event, 1) for rate in rates]),
-        "seconds": spread([round(rate.seconds, 1) for rate in rates]),
+        "events_per_second": round(rate),
+        "redis_cpu_us_per_event": round(used / records * 1e6, 2),
+        "redis_bytes_per_event": round(received / records),
     }
 
 
-async def _redis_version(settings: Settings) -> str:
-    async with connect(settings) as redis:
-        info = await redis.info("server")
-    return f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
+def by_workers(
+    kafka: ApacheKafka, redis: EmbeddedRedis, pool: ProcessPoolExecutor, workers: int, records: int, cores: float | None
+) -> dict[str, Any]:
+    """The rate of so many workers, each held to `cores` of a core or to nothing; and what all processes used."""
+    settings = settings_for(kafka, redis, f"workers-{workers}-{'held' if cores else 'free'}")
+    asyncio.run(create_topics(settings))
+    roles = [Role("streams", settings) for _ in range(workers)]
+    topic = settings.topic(Topic.CLICKS)
+    with contextlib.ExitStack() as stack:
+        for role in roles:
+            stack.callback(role.close)
+            role.start()
+        trees = {"workers": [ProcessTree(role.pid) for role in roles], "kafka": [ProcessTree(kafka.pid)], "redis": [ProcessTree(redis.pid)]}
+        if cores:
+            for role in roles:
+                stack.enter_context(quota(role.pid, cores))
+        before = {name: sum(tree.cpu_seconds() for tree in own) for name, own in trees.items()}
+        watching = pool.submit(watch, Watch(redis.url, settings.redis.namespace, topic, PARTITIONS, records, _LIMIT))
+        pool.submit(produce, Plan(settings.kafka.bootstrap_servers, topic, records, 0.0)).result()
+        watched = watching.result()
+        # The producer has long ended when a third is applied.
+        rate = rate_between(watched.polled_at, watched.totals, records // 3, records * 9 // 10)
+        used = {name: sum(tree.cpu_seconds() for tree in own) - before[name] for name, own in trees.items()}
+    with Redis.from_url(redis.url) as client:
+        client.flushall()
+    return {
+        "workers": workers,
+        "cores_each": cores,
+        "events_per_second": round(rate),
+        "cpu_us_per_event": {name: round(seconds / records * 1e6, 2) for name, seconds in used.items()},
+    }
+
+
+def measure(*, quick: bool = False) -> dict[str, Any]:
+    """Everything, with servers of its own; the content of the section `scale`."""
+    processes = ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+    held = available()
+    with processes as pool, servers() as (kafka, redis):
+        campaigns = [by_campaigns(kafka, redis, pool, count, 150_000 if quick else 1_000_000) for count in CAMPAIGNS]
+        free = [by_workers(kafka, redis, pool, count, 200_000 if quick else 1_500_000, None) for count in (1, 2)]
+        compared = [by_workers(kafka, redis, pool, count, 150_000 if quick else 900_000, _CORES) for count in (1, 2)] if held else []
+    first = campaigns[0]["events_per_second"]
+    found: dict[str, Any] = {"campaigns": campaigns, "workers": [*free, *compared]}
+    found["ratios"] = {str(each["campaigns"]): round(each["events_per_second"] / first, 2) for each in campaigns[1:]}
+    found["goals"] = {str(count): goal for count, goal in GOALS.items()}
+    if compared:
+        found["ratios"]["two_workers"] = round(compared[1]["events_per_second"] / compared[0]["events_per_second"], 2)
+        found["goals"]["two_workers"] = GOAL_TWO_WORKERS
+    return found
 
 
 def table(found: dict[str, Any]) -> Table:
     """What was found, for people."""
-    shown = Table(title=f"{found['events']:,} clicks in {found['partitions']} partitions, {found['servers']}")
-    for head in ("campaigns", "workers", "events/s", "of one worker", "cores: workers", "broker", "redis", "sent to Redis, B/event"):
-        shown.add_column(head, justify="right")
-    for row in _rows(found["points"]):
-        shown.add_row(*row)
+    said = [
+        f"{name.replace('_', ' ')}: {ratio:.2f} (goal {found['goals'][name]:g}, "
+        f"{'reached' if ratio >= found['goals'][name] else 'NOT REACHED'})"
+        for name, ratio in found["ratios"].items()
+    ]
+    shown = Table(title="rate by campaigns and by workers", caption="\n".join(said))
+    for heading in ("", "events/s", "us of CPU an event", "bytes to Redis an event"):
+        shown.add_column(heading, justify="left" if not heading else "right")
+    for each in found["campaigns"]:
+        cpu, sent = f"redis {each['redis_cpu_us_per_event']}", f"{each['redis_bytes_per_event']:,}"
+        shown.add_row(f"{each['campaigns']:,} campaigns, one worker", f"{each['events_per_second']:,}", cpu, sent)
+    for each in found["workers"]:
+        held = f", {each['cores_each']:g} of a core each" if each["cores_each"] else ""
+        cpu = ", ".join(f"{name} {value}" for name, value in each["cpu_us_per_event"].items())
+        shown.add_row(f"{each['workers']} workers{held}", f"{each['events_per_second']:,}", cpu, "")
     return shown
 
 
-def _rows(points: Sequence[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
-    alone = {point["campaigns"]: point["events_per_second"]["median"] for point in points if point["workers"] == 1}
-    for point in points:
-        rate = point["events_per_second"]["median"]
-        ratio = f"{rate / alone[point['campaigns']]:.2f}" if point["campaigns"] in alone else ""
-        cores = [f"{point['cpu_us_per_event'][name]['median'] * rate / 1e6:.2f}" for name in ("workers", "broker", "redis")]
-        sent = f"{point['redis_bytes_per_event']['median']:.0f}"
-        yield f"{point['campaigns']:,}", str(point["workers"]), f"{rate:,.0f}", ratio, *cores, sent
+def run(*, quick: bool = False) -> dict[str, Any]:
+    """Measure, print, and return the content of the section `scale`."""
+    found = measure(quick=quick)
+    Console(width=140).print(table(found))
+    return found
 
 
-def main(
-    quick: Annotated[bool, typer.Option("--quick", help="a trial of about a minute: one run each, few events; nothing is saved")] = False,
-    events: Annotated[int | None, typer.Option(min=50_000, help="clicks in the topic (default 2,000,000)")] = None,
-    runs: Annotated[int | None, typer.Option(min=1, help="how often each is run (default 3)")] = None,
-) -> None:
-    """Measure one worker at 100, 10,000 and 100,000 campaigns, and two against one, with the CPU that workers, broker and Redis take."""
-    campaigns, usual_events, usual_runs = ((100, 10_000), 400_000, 1) if quick else (CAMPAIGNS, 2_000_000, 3)
-    found = measure(campaigns, events=events or usual_events, runs=runs or usual_runs)
-    Console(width=130).print(table(found))
-    if not quick:
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.scale", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="a trial of a minute; nothing is saved")
+    arguments = parser.parse_args()
+    found = run(quick=arguments.quick)
+    if not arguments.quick:
         save("scale", found)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

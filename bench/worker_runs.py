@@ -71,7 +71,7 @@ async def _run(settings: Settings, recording: Recording, arena: Arena) -> Run:
     finally:
         await asyncio.to_thread(starting.join)
         await asyncio.to_thread(worker.close)
-        await forget(settings, arena)
+        await _forget(settings, arena)
     return measured(started, progress, cpu, servers, wrong)
 
 
@@ -113,7 +113,7 @@ async def _unbalanced(reader: TableReader, recording: Recording) -> list[str]:
     return [] if applied == recording.events else [f"{applied} of {recording.events} events applied"]
 
 
-async def forget(settings: Settings, arena: Arena) -> None:
+async def _forget(settings: Settings, arena: Arena) -> None:
     """Nothing of one run may weigh on the next: neither its tables nor the offsets of its group."""
     async with connect(settings) as redis:
         keys = [key async for key in redis.scan_iter(match=f"*{settings.redis.namespace}*", count=10_000)]

@@ -11,18 +11,15 @@ import faust
 from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
 
-from streams.api.server import Server
 from streams.app.eviction import EvictionWatch
 from streams.app.owners import AssignedPartitions
-from streams.app.pages import serve_pages
+from streams.app.pages import Pages, state_of
 from streams.app.upkeep import Upkeep
 from streams.config import INPUT_TOPICS, Settings
 from streams.kafka import connection, consumer_group, faust_credentials
 from streams.metrics.ingest import IngestMetrics
-from streams.metrics.kpis import KpiMetrics
 from streams.redis_client import connect
 from streams.stopping import WITHIN, end_step, end_within, unless_stopped
-from streams.tables.reader import TableReader
 from streams.transport import Consumer
 
 log = logging.getLogger(__name__)
@@ -87,23 +84,23 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     owners = AssignedPartitions(settings, redis, producer, IngestMetrics(registry), clock=time.time)
     owners.consumer = lambda: cast(Consumer, app.consumer)
     app.owners = owners
-    reader = TableReader(redis, settings)
-    kpis = KpiMetrics(settings, reader, registry)
     eviction = EvictionWatch(settings, redis, registry)
     beside: list[asyncio.Task[None]] = []
-    pages: Server | None = None
+    state = state_of(settings, owners, eviction)
+    pages: Pages | None = None
 
     async def start() -> None:
         nonlocal pages
         await producer.start()
-        pages = await serve_pages(settings, reader, redis, registry, owners, eviction)
-        beside.append(asyncio.create_task(kpis.run(), name="KPIs of /metrics"))
+        pages = Pages(settings, registry, state.health)
+        port = await pages.start()
+        beside.append(asyncio.create_task(state.run(), name="state for the pages"))
         beside.append(asyncio.create_task(Upkeep(settings, redis, owners).run(), name="upkeep"))
         beside.append(asyncio.create_task(owners.ends.run(), name="ends of the log"))
         beside.append(asyncio.create_task(eviction.run(), name="maxmemory-policy of Redis"))
         app.finalize()
         await app.start()
-        log.info("streams worker started; pages on http://%s:%d", settings.streams.http_host, pages.port)
+        log.info("streams worker started; pages on http://%s:%d", settings.streams.http_host, port)
 
     try:
         if await unless_stopped(stop, start()):
@@ -118,6 +115,6 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await end_step("applying what is pending", owners.release_all(), _APPLYING)
         await end_step("leaving the consumer group", app.stop(), _LEAVING)
         if pages is not None:
-            await end_step("closing the pages", pages.stop(), _CLOSING)
+            await end_step("closing the pages", pages.stop(), 2 * _CLOSING)
         await end_step("closing the producer", producer.stop(), _CLOSING)
         await end_step("closing the connections to Redis", redis.aclose(), _CLOSING)

@@ -254,7 +254,7 @@ class TableReader:
         known = {day: rows.cube.known(key) for day, key in keys_of_rows.items()}
         # Which chunks there are is known from the last time, mostly.
         numbers = {day: _chunks_of(rows.numbers(found)) for day, found in known.items() if found is not None}
-        asked = len(numbers) == len(known)
+        asked = len(numbers) == len(known) and any(numbers.values())
         while True:
             pipe = self._redis.pipeline(transaction=True)
             for key in keys_of_rows.values():
