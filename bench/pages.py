@@ -4,8 +4,8 @@
     python -m bench.pages --quick     # half a minute, to see that it works
 
 Clicks of 10,000 campaigns come at half of the rate that one worker takes at most. A client asks for pages of `/api/kpis` as the dashboards
-do (50 rows, sorted, cubes and windows in turn), ten a second, and for `/metrics` every two seconds. The same load without a client says what
-asking costs: produced -> visible with it and without it.
+do (50 rows, sorted, cubes and windows in turn), ten a second, and for `/metrics` every two seconds. The same load without a client says
+what asking costs: produced -> visible with it and without it.
 """
 
 from __future__ import annotations
