@@ -226,7 +226,7 @@ class Streams(_Section):
     """Port of a streams worker's HTTP pages; 0 picks a free one."""
     flush_interval: Seconds = 0.3
     """Seconds that events of a partition are gathered before they are applied in one atomic write."""
-    flush_events: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    flush_events: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     """Events of a partition that are applied at once without waiting for the interval."""
     dedupe_horizon: Seconds = 3_600.0
     """Seconds between record times within which a repeated event_id is a duplicate (the bound included)."""

@@ -42,7 +42,7 @@ class IngestMetrics:
             registry=registry,
         )
         self.flush_events = Histogram(
-            "campaignwatch_flush_events", "Records per flush", buckets=(1, 10, 100, 1_000, 5_000, 10_000, 20_000), registry=registry
+            "campaignwatch_flush_events", "Records per flush", buckets=(1, 10, 100, 1_000, 5_000, 10_000, 20_000, 40_000), registry=registry
         )
         self.visible_seconds = WeightedHistogram(
             "campaignwatch_visible_seconds",
