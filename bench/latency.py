@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import multiprocessing
+import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -111,19 +112,27 @@ class Bench:
     def point(self, rate: float, seconds: float, share: float | None = None) -> Point:
         """Produce at `rate` and see how soon everything is applied. The worker must have applied all that was sent before."""
         count = int(rate * seconds)
-        before = self._histogram()
+        before = self._counted(self._sent)
         watching = self._pool.submit(watch, self._watch(self._sent + count, seconds + _REST))
         sent = self._pool.submit(produce, self._plan(count, rate)).result()
         self._sent += count
         watched = watching.result()
-        after = self._histogram()
+        after = self._counted(self._sent)
         assert after is not None
         product = after if before is None else after.since(before)
-        assert product.count == count, f"the worker says that {product.count:,} records became visible, of {count:,}"
         return Point(share, count / sent.took, Latencies.of(_seconds(sent, watched)), product, sent.late, sent.busy)
 
-    def _histogram(self) -> Buckets | None:
-        return self._worker.histogram("campaignwatch_visible_seconds", topic=self._settings.topic(Topic.CLICKS))
+    def _counted(self, records: int) -> Buckets | None:
+        """The worker's own histogram once it holds that many records: it counts them a moment after they are seen in Redis."""
+        until = time.monotonic() + _REST
+        while True:
+            found = self._worker.histogram("campaignwatch_visible_seconds", topic=self._settings.topic(Topic.CLICKS))
+            count = 0 if found is None else found.count
+            if count == records:
+                return found
+            if count > records or time.monotonic() > until:
+                raise RuntimeError(f"the worker says that {count:,} records became visible, of {records:,}")
+            time.sleep(0.05)
 
 
 def _seconds(sent: Sent, watched: Watched) -> np.ndarray[Any, np.dtype[np.float64]]:

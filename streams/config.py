@@ -391,6 +391,8 @@ class Http(_Section):
     """Connections that a process keeps open at a time; further ones are closed at once."""
     idle_timeout: Seconds = 75.0
     """Seconds within which the next request must have come in full, else the connection is closed."""
+    cache_bytes: Annotated[int, Field(ge=0)] = 268_435_456
+    """Bytes of panes that are held from one answer about KPIs to the next, so that only what has changed is read; 0 reads all anew."""
 
     @field_validator("token")
     @classmethod

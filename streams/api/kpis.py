@@ -99,10 +99,11 @@ async def answer(query: KpiQuery, reader: TableReader, settings: Settings, now: 
     dimensions = _dimensions(query.cube, settings)
     _check_columns(query, dimensions)
     selection = await selection_of(query.where, dimensions, reader)
-    start, end = await bounds(query.span, reader, settings, now)
+    books = await reader.bookkeeping()
+    start, end = bounds(query.span, reader, books, settings, now)
 
     # All measures even when few are shown: whether a row had events must not depend on the columns.
-    window = await reader.window(query.cube, start, end, estimates=_needs_estimates(query), where=selection.where)
+    window = await reader.window(query.cube, start, end, estimates=_needs_estimates(query), where=selection.where, books=books)
     matching = selection.positions(window.rows)
     order = ordered(window, matching, query.sort, query.offset + query.limit)
     page = rows(window, order[query.offset : query.offset + query.limit], query.columns)
@@ -114,11 +115,12 @@ async def series(query: SeriesQuery, reader: TableReader, settings: Settings, no
     dimensions = _dimensions(query.cube, settings)
     parts = _series_parts(query.measure)
     selection = await selection_of(query.where, dimensions, reader)
-    start, end = await bounds(query.span, reader, settings, now, query.step)
+    books = await reader.bookkeeping()
+    start, end = bounds(query.span, reader, books, settings, now, query.step)
 
     # Every event is in one row of every cube, so that the sum of all rows is the row of `total`.
     cube = query.cube if query.where else "total"
-    found = await reader.series(cube, start, end, query.step, measures=parts, where=selection.where)
+    found = await reader.series(cube, start, end, query.step, measures=parts, where=selection.where, books=books)
     matching = selection.positions(found.rows)
     sums = {name: array[matching].sum(axis=0, dtype=np.int64) for name, array in found.measures.items()}
     zeros = np.zeros(len(found.times), np.int64)

@@ -80,6 +80,7 @@ def build_app(
     }
     access = Access(settings.http)
     counted = HttpMetrics(registry or CollectorRegistry())
+    counted.cache_bytes.set_function(lambda: reader.held_bytes)
     app = web.Application(middlewares=[gate(access, settings.http.max_requests, counted), _problems_as_json])
     app[ACCESS] = access
     app[CONNECTIONS] = (settings.http, counted)

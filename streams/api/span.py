@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from streams.api.query import BadQuery
 from streams.api.times import LAST_MS, round_up, write_length, write_time
 from streams.config import Settings
-from streams.tables.reader import TableReader
+from streams.tables.reader import Books, TableReader
 
 #: Points of a series that are answered at once.
 MAX_POINTS = 5_000
@@ -45,7 +45,7 @@ def span_of(start: int | None, end: int | None, length: int | None) -> Span:
     raise BadQuery("from and to, or window: one of the two is needed", "for example window=5m")
 
 
-async def bounds(span: Span, reader: TableReader, settings: Settings, now: int, step: int | None = None) -> tuple[int, int]:
+def bounds(span: Span, reader: TableReader, books: Books, settings: Settings, now: int, step: int | None = None) -> tuple[int, int]:
     """[start, end) in epoch ms, aligned to the finest pane that is kept; for a series also a whole number of steps."""
     coarsest = settings.streams.ladder[-1]
     longest = (coarsest.keep + 2 * coarsest.size) * 1_000 + _LONGEST_AHEAD
@@ -53,7 +53,7 @@ async def bounds(span: Span, reader: TableReader, settings: Settings, now: int, 
         if span.length > longest:
             raise BadQuery(f"nothing is kept for {write_length(span.length)}", f"the longest window is {write_length(longest)}")
         finest = settings.streams.ladder[0].size * 1_000
-        alignment = await reader.alignment(round_up(now, finest) - span.length)
+        alignment = reader.alignment(round_up(now, finest) - span.length, books)
         if span.length % alignment:
             raise BadQuery(
                 f"a window of {write_length(span.length)} is not a multiple of {write_length(alignment)}, the finest step kept for it",
@@ -68,7 +68,7 @@ async def bounds(span: Span, reader: TableReader, settings: Settings, now: int, 
     if end - start > longest:
         apart = f"{(end - start) // _DAY_MS} days" if end - start > _DAY_MS else write_length(end - start)
         raise BadQuery(f"from and to are {apart} apart", f"the longest window is {write_length(longest)}")
-    alignment = await reader.alignment(start)
+    alignment = reader.alignment(start, books)
     if start % alignment or end % alignment:
         low, high = start - start % alignment, min(round_up(end, alignment), LAST_MS)
         raise BadQuery(

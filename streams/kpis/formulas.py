@@ -139,7 +139,8 @@ def evaluate(measures: Mapping[str, Ints], estimates: Mapping[str, Floats], name
 
 def evaluate_rows(window: Window, names: Collection[str] | None = None) -> dict[str, Floats]:
     """The KPIs (all, or `names`) of every row of a window, as `evaluate` does."""
-    return _evaluate(window.measures, window.estimates, (len(window.rows),), names)
+    approximate = any(not kpi.parts.isdisjoint(APPROXIMATE) for name, kpi in KPIS.items() if names is None or name in names)
+    return _evaluate(window.measures, window.estimates if approximate else {}, (len(window.rows),), names)
 
 
 def _evaluate(
@@ -183,7 +184,7 @@ def rows(window: Window, order: Sequence[int] | None = None, columns: Collection
     values: list[list[Any]] = [[window.rows[i][d] for i in picked.tolist()] for d in range(len(window.dimensions))]
 
     measures = {name: array[picked] for name, array in window.measures.items()}
-    estimates = {name: array[picked] for name, array in window.estimates.items()}
+    estimates = window.estimates_of(picked)
     for name in (*measures, *(c for c in sorted(columns or ()) if is_measure(c) and c not in measures)):
         if columns is None or name in columns:
             places = places_of(name)

@@ -18,5 +18,6 @@ class HttpMetrics:
             "campaignwatch_http_requests_in_progress", "Requests being answered, health and metrics left out", registry=registry
         )
         self.connections = Gauge("campaignwatch_http_connections", "Open connections to the pages", registry=registry)
+        self.cache_bytes = Gauge("campaignwatch_http_cache_bytes", "Panes held from one answer about KPIs to the next", registry=registry)
         for reason in REFUSALS:
             self.refused.labels(reason)

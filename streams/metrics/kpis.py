@@ -87,9 +87,10 @@ class KpiMetrics(Collector):
         for cube, windows in self._cubes.items():
             for name in windows:
                 length = read_length(name)
-                alignment = await self._reader.alignment(watermark - length)
+                books = await self._reader.bookkeeping()
+                alignment = self._reader.alignment(watermark - length, books)
                 end = watermark // alignment * alignment
-                found = await self._reader.window(cube, end - length, end, estimates=False)
+                found = await self._reader.window(cube, end - length, end, estimates=False, books=books)
                 self._samples[cube, name] = _samples(found, name, self._limit)
                 self._left_out.labels(cube, name).set(max(0, len(found.rows) - self._limit))
 

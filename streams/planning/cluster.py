@@ -160,7 +160,8 @@ def _worker_lines(load: Load, settings: Settings, assumed: Assumptions, c: Coeff
     campaigns = load.campaigns / partitions
     events = number(load.events_per_second)
     cells = settings.streams.open_cells * 8
-    ram = c.worker_base_mib * 2**20 + cells + 2 * ids * c.worker_bytes_per_id
+    pages = settings.http.cache_bytes
+    ram = c.worker_base_mib * 2**20 + cells + pages + 2 * ids * c.worker_bytes_per_id
     why = f"2 x workers, at least kafka.partitions {settings.kafka.partitions}: a lost worker's go to the others, and workers can be added"
     if assumed.partitions:
         why = "as given"
@@ -203,8 +204,8 @@ def _worker_lines(load: Load, settings: Settings, assumed: Assumptions, c: Coeff
             ram,
             "memory of a worker",
             size(ram),
-            f"{c.worker_base_mib:g} MiB + {size(cells)} streams.open_cells + {number(ids)} ids x {c.worker_bytes_per_id:g} B x 2 "
-            "(while their table grows, or is read back)",
+            f"{c.worker_base_mib:g} MiB + {size(cells)} streams.open_cells + {size(pages)} http.cache_bytes + {number(ids)} ids "
+            f"x {c.worker_bytes_per_id:g} B x 2 (while their table grows, or is read back)",
         ),
     ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -16,21 +16,22 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from streams.config import EVENT_TOPICS, Settings, Topic
-from streams.kpis.measures import APPROXIMATE, is_exact, stored_parts, with_derived
-from streams.kpis.sketches import SPARSE_LIMIT, distinct, quantiles
+from streams.kpis.measures import is_exact, stored_parts, with_derived
 from streams.panes.ladder import DAY_MS, Ladder, Level
 from streams.tables import chunks
+from streams.tables.estimating import Sketches
 from streams.tables.generations import generation_key, tables_namespace
+from streams.tables.held_panes import Found, HeldPanes
 from streams.tables.keys import PartitionKeys, partitions_key
 from streams.tables.known_rows import ChosenRows, KnownRows
 from streams.tables.meta import Meta
 from streams.tables.opentables import PaneId
-from streams.tables.sketchlogs import split_counts
-from streams.tables.windows import PartitionLedger, Registered, Series, TableError, Window
+from streams.tables.sortedlog import SortedLog, codes_of
+from streams.tables.windows import PartitionLedger, Registered, RowKey, Series, TableError, Window
 
 Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-_32 = np.uint64(32)
+#: The bookkeeping of every partition of the tables in use.
+Books = Mapping[PartitionKeys, Meta]
 
 
 class TableReader:
@@ -42,8 +43,14 @@ class TableReader:
         self._ladder = Ladder(settings.streams.ladder)
         self._event_topics = {settings.topic(topic) for topic in EVENT_TOPICS}
         self._rows = KnownRows()
+        self._held = HeldPanes(settings.http.cache_bytes)
         #: The generation and its partitions, as of the last answer.
         self._partitions: tuple[int, list[PartitionKeys]] = 0, []
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the panes that are held from one answer to the next."""
+        return self._held.nbytes
 
     # Questions.
 
@@ -56,24 +63,32 @@ class TableReader:
         measures: Collection[str] | None = None,
         estimates: bool = True,
         where: Mapping[str, str | None] | None = None,
+        books: Books | None = None,
     ) -> Window:
         """Sum `cube` over [start, end), epoch ms.
 
         `measures` limits what is read (None: all exact ones); `estimates=False` leaves the sketches unread.
-        `where` keeps rows whose dimensions have the given values (dimensions of the cube only).
+        `where` keeps rows whose dimensions have the given values (dimensions of the cube only). `books` were read for the question.
         """
         dimensions = self._dimensions(cube, where)
-        metas = await self._metas()
+        metas = await self._metas() if books is None else books
         level = self._level(start, metas)
         _check_bounds(start, end, level)
         panes = [(lvl.size, s) for lvl, s in self._ladder.cover(start, end, level)]
         rows = ChosenRows(self._rows.of(cube), dimensions, where)
-        read = await self._read(cube, self._events(metas), panes, rows, sketches=estimates)
-        sums = _sums(read, _stored(measures), dict.fromkeys(panes, 0), len(rows.keys), 1)
-        sketches = _Sketches()
-        for stored in (pane for part in read for pane in part):
-            sketches.add(stored)
-        kept = np.flatnonzero(_any_row(sums, len(rows.keys)) | sketches.any_row(len(rows.keys)))
+        sketches = Sketches()
+        if where or measures is not None:
+            read = await self._read(cube, self._events(metas), panes, rows, sketches=estimates)
+            sums = _sums(read, _stored(measures), dict.fromkeys(panes, 0), len(rows.keys), 1)
+            for stored in (pane for part in read for pane in part):
+                sketches.add(stored.numbers, stored.sorted_logs())
+        else:
+            found = await self._read_whole(cube, self._events(metas), panes, rows, sketches=estimates)
+            sums = _sums_of_held(found, len(rows.keys))
+            for pane in found:
+                sketches.add(pane.numbers, pane.content.logs)
+        # Who is in a sketch was counted as an event of the row as well.
+        kept = np.flatnonzero(_any_row(sums, len(rows.keys)))
         exact = with_derived({name: values[kept, 0] for name, values in sums.items()}, len(kept))
         return Window(
             cube,
@@ -82,9 +97,9 @@ class TableReader:
             end,
             level.size,
             self._complete(metas, end),
-            [rows.keys[i] for i in kept.tolist()],
+            _chosen(rows.keys, kept),
             exact if measures is None else {name: exact.get(name, np.zeros(len(kept), np.int64)) for name in measures},
-            {name: values[kept] for name, values in sketches.estimates(len(rows.keys)).items()} if estimates else {},
+            (lambda positions: sketches.estimates(kept[positions])) if estimates else (lambda _: {}),
         )
 
     async def series(
@@ -96,13 +111,14 @@ class TableReader:
         *,
         measures: Collection[str],
         where: Mapping[str, str | None] | None = None,
+        books: Books | None = None,
     ) -> Series:
-        """Exact `measures` of a cube's rows per `step` ms over [start, end)."""
+        """Exact `measures` of a cube's rows per `step` ms over [start, end). `books` were read for the question."""
         dimensions = self._dimensions(cube, where)
         for name in measures:
             if not is_exact(name):
                 raise TableError(f"unknown measure {name!r}")
-        metas = await self._metas()
+        metas = await self._metas() if books is None else books
         level = self._level(start, metas)
         _check_bounds(start, end, level)
         if step <= 0 or step % level.size or (end - start) % step:
@@ -125,11 +141,11 @@ class TableReader:
             result[name] = total
         watermark = self._watermark(metas)
         complete = times + step <= (watermark if watermark is not None else -1)
-        return Series(cube, dimensions, times, step, complete, [rows.keys[i] for i in kept.tolist()], result)
+        return Series(cube, dimensions, times, step, complete, _chosen(rows.keys, kept), result)
 
-    async def alignment(self, start: int) -> int:
+    def alignment(self, start: int, books: Books) -> int:
         """Milliseconds that the bounds of a window starting at `start` must be multiples of. TableError: no longer kept."""
-        return self._level(start, await self._metas()).size
+        return self._level(start, books).size
 
     async def ledger(self) -> list[PartitionLedger]:
         """One entry per known topic-partition, sorted by topic and partition."""
@@ -162,7 +178,7 @@ class TableReader:
         """The slowest event partition's watermark, epoch ms; None before any event."""
         return self._watermark(await self._metas())
 
-    async def bookkeeping(self) -> dict[PartitionKeys, Meta]:
+    async def bookkeeping(self) -> Books:
         """Offsets, ledger and event time of every known topic-partition, in the generation in use."""
         return await self._metas()
 
@@ -246,6 +262,13 @@ class TableReader:
         """The panes of each partition."""
         return await asyncio.gather(*(self._read_partition(keys, cube, panes, rows, sketches) for keys in partitions))
 
+    async def _read_whole(
+        self, cube: str, partitions: Sequence[PartitionKeys], panes: Sequence[PaneId], rows: ChosenRows, *, sketches: bool
+    ) -> list[Found]:
+        """All rows and measures in the panes of every partition, of which only those are read that are not held."""
+        reading = (self._held.read(self._redis, keys, cube, panes, rows.cube, sketches=sketches) for keys in partitions)
+        return [pane for found in await asyncio.gather(*reading) for pane in found]
+
     async def _read_partition(
         self, keys: PartitionKeys, cube: str, panes: Sequence[PaneId], rows: ChosenRows, sketches: bool
     ) -> list[_StoredPane]:
@@ -302,6 +325,11 @@ class _StoredPane:
     chunks: dict[int, bytes]
     logs: dict[str, bytes]
 
+    def sorted_logs(self) -> dict[str, SortedLog]:
+        """The entries of the wanted rows."""
+        entries = {sketch: np.frombuffer(log, np.uint64) for sketch, log in self.logs.items()}
+        return {sketch: SortedLog.of_entries(each[self.numbers[codes_of(each)] >= 0]) for sketch, each in entries.items()}
+
 
 def _sums(
     read: Sequence[Sequence[_StoredPane]], measures: Collection[str] | None, step_of: Mapping[PaneId, int], rows: int, steps: int
@@ -330,58 +358,30 @@ def _sums(
     return sums
 
 
+def _sums_of_held(found: Sequence[Found], rows: int) -> dict[str, Ints]:
+    """Stored measures per row of everything that was found, arrays of shape (rows, 1)."""
+    sums: dict[str, Ints] = {}
+    for pane in found:
+        number = pane.numbers[pane.content.codes]
+        for name, values in pane.content.measures.items():
+            if name not in sums:
+                sums[name] = np.zeros((rows, 1), np.int64)
+            # Each row is once in a pane.
+            sums[name][number, 0] += values
+    return sums
+
+
+def _chosen(keys: list[RowKey], positions: Ints) -> list[RowKey]:
+    # Most often it is all of them, ten thousand and more.
+    return keys[: len(positions)] if len(positions) and positions[-1] == len(positions) - 1 else [keys[i] for i in positions.tolist()]
+
+
 def _any_row(sums: Mapping[str, Ints], rows: int) -> NDArray[np.bool_]:
     """Which rows have anything but zeros."""
     result = np.zeros(rows, np.bool_)
     for array in sums.values():
         result |= array.any(axis=1)
     return result
-
-
-@dataclass(slots=True)
-class _Sketches:
-    """The sketch entries of one answer, by row."""
-
-    _users: list[tuple[Ints, NDArray[np.uint32]]] = field(default_factory=list)
-    _dense: set[int] = field(default_factory=set)
-    _counts: dict[str, list[tuple[Ints, Ints, Ints]]] = field(default_factory=dict)
-
-    def add(self, stored: _StoredPane) -> None:
-        for sketch, log in stored.logs.items():
-            entries = np.frombuffer(log, np.uint64)
-            if sketch == "reach":
-                number = stored.numbers[(entries >> _32).astype(np.int64)]
-                seen = np.bincount(number[number >= 0])
-                self._dense.update(np.flatnonzero(seen >= SPARSE_LIMIT).tolist())
-                self._users.append((number[number >= 0], entries[number >= 0].astype(np.uint32)))
-            else:
-                keys, counts = split_counts(entries)
-                number = stored.numbers[(keys >> np.uint64(16)).astype(np.int64)]
-                on = number >= 0
-                self._counts.setdefault(sketch, []).append((number[on], (keys[on] & np.uint64(0xFFFF)).astype(np.int64), counts[on]))
-
-    def any_row(self, rows: int) -> NDArray[np.bool_]:
-        result = np.zeros(rows, np.bool_)
-        for number, *_ in (*self._users, *(part for parts in self._counts.values() for part in parts)):
-            result[number] = True
-        return result
-
-    def estimates(self, rows: int) -> dict[str, Floats]:
-        """Approximate measure -> value per row."""
-        result: dict[str, Floats] = {}
-        for name, (sketch, quantile) in APPROXIMATE.items():
-            if quantile is None:
-                complete = np.ones(rows, np.bool_)
-                complete[list(self._dense)] = False
-                result[name] = distinct(_joined(self._users, 0), _joined(self._users, 1).astype(np.uint32), complete)
-            else:
-                parts = self._counts.get(sketch, [])
-                result[name] = quantiles(_joined(parts, 0), _joined(parts, 1), _joined(parts, 2), rows, quantile)
-        return result
-
-
-def _joined(parts: Sequence[tuple[Any, ...]], column: int) -> NDArray[Any]:
-    return np.concatenate([part[column] for part in parts]) if parts else np.empty(0, np.int64)
 
 
 def _stored(measures: Collection[str] | None) -> set[str] | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ class TableError(ValueError):
     """A question that the tables cannot answer; the message says what there is."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Window:
     """A cube summed over [start, end). Rows without events are left out."""
 
@@ -35,8 +36,14 @@ class Window:
     rows: list[RowKey]
     #: Exact measure -> integer per row, in the measure's unit; stored, derived and every kind seen.
     measures: dict[str, Ints]
-    #: Approximate measure (reach, dwell_p50, ...) -> value per row, NaN where there is nothing to estimate from.
-    estimates: dict[str, Floats] = field(default_factory=dict)
+    #: Given positions in `rows`: approximate measure (reach, dwell_p50, ...) -> value of each, NaN where there is nothing to estimate from.
+    #: They take time for each row, so that whoever needs few asks for few. Without sketches there are none.
+    estimates_of: Callable[[Ints], dict[str, Floats]] = field(default=lambda _: {}, repr=False)
+
+    @cached_property
+    def estimates(self) -> dict[str, Floats]:
+        """The approximate measures of all rows."""
+        return self.estimates_of(np.arange(len(self.rows)))
 
 
 @dataclass(slots=True)

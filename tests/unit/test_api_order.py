@@ -26,7 +26,8 @@ def windows(draw: st.DrawFn) -> Window:
 
     stored = {name: np.array(column(), np.int64) for name in ("clicks", "spend", "engagements_impression", "revenue", "refunds")}
     reach = np.array([value or np.nan for value in column()], np.float64)
-    return Window("campaign", ("campaign_id",), 0, 10, 10, True, [(k,) for k in keys], with_derived(stored, len(keys)), {"reach": reach})
+    measures = with_derived(stored, len(keys))
+    return Window("campaign", ("campaign_id",), 0, 10, 10, True, [(k,) for k in keys], measures, lambda rows: {"reach": reach[rows]})
 
 
 def value_of(window: Window, name: str, row: int) -> float | str | None:

@@ -50,7 +50,7 @@ def window(stored: dict[str, list[int]], keys: list[str | None], estimates: dict
         complete=True,
         rows=[(key,) for key in keys],
         measures=with_derived(arrays, len(keys)),
-        estimates={name: np.array(values) for name, values in (estimates or {}).items()},
+        estimates_of=lambda rows: {name: np.array(values)[rows] for name, values in (estimates or {}).items()},
     )
 
 

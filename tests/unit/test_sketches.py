@@ -15,13 +15,14 @@ from streams.kpis.sketches import (
     REGISTERS,
     SPARSE_LIMIT,
     bucket_of,
-    distinct,
     estimate_registers,
     quantiles,
     register_and_rank,
     value_of,
 )
+from streams.tables.estimating import Sketches
 from streams.tables.sketchlogs import CountLog, ReachLog, split_counts
+from streams.tables.sortedlog import SortedLog
 
 Entries = NDArray[np.uint64]
 Hashes = NDArray[np.uint32]
@@ -45,12 +46,10 @@ def reach_log(row: int, hashes: Hashes, batch: int = 20_000) -> bytes:
 
 def merged_reach(logs: Iterable[bytes], rows: int) -> NDArray[np.float64]:
     """What a reader makes of several logs: a row is exact where none of them passed the limit."""
-    parts = [np.frombuffer(log, np.uint64) for log in logs]
-    complete = np.ones(rows, np.bool_)
-    for entries in parts:
-        complete &= np.bincount((entries >> np.uint64(32)).astype(np.int64), minlength=rows) < SPARSE_LIMIT
-    everything = np.concatenate(parts)
-    return distinct((everything >> np.uint64(32)).astype(np.int64), everything.astype(np.uint32), complete)
+    sketches = Sketches()
+    for log in logs:
+        sketches.add(np.arange(rows), {"reach": SortedLog.of_bytes(log)})
+    return sketches.estimates(np.arange(rows))["reach"]
 
 
 # Distinct users.
@@ -242,3 +241,19 @@ def test_a_count_log_does_not_grow_with_time(restarts: bool) -> None:
     assert counted(stored) == dict.fromkeys(keys.tolist(), 600)
     assert longest <= 2 * 100 + 64
     assert 0 < rewritten <= 120, "and is not written anew every time"
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2**32 - 1)), max_size=30), max_size=6), st.sets(st.integers(0, 3)))
+def test_a_log_that_grows_is_the_log_read_at_once(pieces: list[list[tuple[int, int]]], asked: set[int]) -> None:
+    stored = [np.array([(row << 32) | user for row, user in piece], np.uint64).tobytes() for piece in pieces]
+    grown, codes = SortedLog.of_bytes(b""), np.arange(4)
+    for piece in stored:
+        for row in asked:
+            grown.registers(row)
+        grown = grown.with_more(piece)
+    whole = SortedLog.of_bytes(b"".join(stored))
+    assert grown.length == whole.length == len(b"".join(stored))
+    assert grown.counts(codes).tolist() == whole.counts(codes).tolist() == [sum(r == row for p in pieces for r, _ in p) for row in range(4)]
+    for row in range(4):
+        assert sorted(grown.of_row(row).tolist()) == sorted(whole.of_rows(np.array([row])).tolist())
+        assert grown.registers(row).tolist() == whole.registers(row).tolist()
