@@ -25,6 +25,8 @@ from streams.tables.sortedlog import SortedLog
 
 Ints = NDArray[np.int64]
 
+#: The common start of a partition's keys, a cube and a pane.
+_Name = tuple[str, str, PaneId]
 #: What a pane takes beside its arrays, roughly.
 _OVERHEAD_BYTES = 1_000
 
@@ -80,9 +82,10 @@ class HeldPanes:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._panes: OrderedDict[tuple[str, str, PaneId], HeldPane] = OrderedDict()
+        #: Each with the memory that it took when it was kept: registers are filled later, when they are asked for.
+        self._panes: OrderedDict[_Name, tuple[HeldPane, int]] = OrderedDict()
         #: Panes that had changed when they were last looked at, and so will have again.
-        self._busy: set[tuple[str, str, PaneId]] = set()
+        self._busy: set[_Name] = set()
         self.nbytes = 0
 
     async def read(
@@ -95,24 +98,24 @@ class HeldPanes:
         names = {pane: (keys.tag, cube, pane) for pane in panes}
         for pane, name in names.items():
             if name in self._panes:
-                reading.held[pane] = self._panes[name]
+                reading.held[pane] = self._panes[name][0]
         before = dict(reading.held)
         await reading.run({pane for pane, name in names.items() if name in self._busy})
         for pane, name in names.items():
             self._keep(name, reading.held.get(pane), changed=reading.held.get(pane) is not before.get(pane))
         return [Found(pane, reading.numbers[pane[1] // DAY_MS], content) for pane, content in reading.held.items() if len(content.codes)]
 
-    def _keep(self, name: tuple[str, str, PaneId], content: HeldPane | None, *, changed: bool) -> None:
+    def _keep(self, name: _Name, content: HeldPane | None, *, changed: bool) -> None:
         (self._busy.add if changed and content is not None else self._busy.discard)(name)
-        old = self._panes.pop(name, None)
-        self.nbytes -= old.nbytes if old is not None else 0
+        if name in self._panes:
+            self.nbytes -= self._panes.pop(name)[1]
         if content is not None and content.version.lasts:
-            self._panes[name] = content
+            self._panes[name] = content, content.nbytes
             self.nbytes += content.nbytes
         while self.nbytes > self._limit:
-            gone, dropped = self._panes.popitem(last=False)
+            gone, (_, nbytes) = self._panes.popitem(last=False)
             self._busy.discard(gone)
-            self.nbytes -= dropped.nbytes
+            self.nbytes -= nbytes
 
 
 class _Reading:
