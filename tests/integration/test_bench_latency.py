@@ -6,10 +6,14 @@ import asyncio
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
+import pytest
+
 from bench.clicks import Load
 from bench.latency import QUANTILES, Bench
 from bench.product import Role
 from streams.config import Settings
+
+pytestmark = pytest.mark.slow
 
 
 async def test_the_benchmark_and_the_worker_agree_on_how_soon_events_are_visible(ready: Settings) -> None:

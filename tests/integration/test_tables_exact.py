@@ -74,7 +74,7 @@ async def assert_tables_equal(
             assert users == reference.users(dimensions, start, end), f"reach of {cube} over [{start}, {end})"
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 async def test_tables_equal_the_log_when_workers_come_and_go(seed: int, settings: Settings, redis: Redis) -> None:
     chance = random.Random(seed)
     log = hostile_log(seed, settings, NOW, 2_000)
