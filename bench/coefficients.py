@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import scaling_document
-from bench.results import RESULTS
+from bench.results import sections
 from bench.servers import PARTITIONS
 from streams import planning
 
@@ -44,7 +44,7 @@ def brought_up_to_date(coefficients: Mapping[str, Any], scale: Mapping[str, Any]
 
 def main() -> None:
     """Read, replace, write."""
-    scale = json.loads(RESULTS.read_text(encoding="utf-8"))["scale"]
+    scale = sections()["scale"]
     found = brought_up_to_date(json.loads(_KEPT.read_text(encoding="utf-8")), scale)
     lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in found.items()]
     _KEPT.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.results import RESULTS
+from bench.results import sections
 
 _TARGET = Path(__file__).resolve().parent.parent / "docs" / "scaling.svg"
 _WIDTH, _HEIGHT, _LEFT, _BASE, _TOP = 760, 330, 60, 270, 60
@@ -59,7 +58,7 @@ def _group(bars: Sequence[Bar], left: float, highest: float, title: str) -> list
 
 def main() -> None:
     """Draw."""
-    _TARGET.write_text(svg(json.loads(RESULTS.read_text(encoding="utf-8"))["scale"]), encoding="utf-8")
+    _TARGET.write_text(svg(sections()["scale"]), encoding="utf-8")
 
 
 if __name__ == "__main__":

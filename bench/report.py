@@ -5,7 +5,6 @@ python -m bench.report            what bench/results.json says, in Markdown
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ import typer
 from rich.table import Table
 
 from bench.contestants import CAMPAIGNWATCH
-from bench.results import RESULTS
+from bench.results import RESULTS, sections
 from streams.errors import UserError
 
 _HEADS = ("", "events/s", "spread", "Campaignwatch is", "CPU s per million events", "start-up s", "answer")
@@ -82,7 +81,7 @@ def main(results: Annotated[Path, typer.Option(help="the file that the benchmark
     """Print the tables of throughput in Markdown, as docs/benchmarks.md shows them."""
     if not results.exists():
         raise UserError(f"{results}: no such file; run make bench first")
-    known = json.loads(results.read_text(encoding="utf-8"))
+    known = sections(results)
     typer.echo("\n\n".join(markdown(known[name]) for name in _SECTIONS if name in known))
 
 

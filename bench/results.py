@@ -1,4 +1,4 @@
-"""bench/results.json: what was measured last, section by section, each with its machine and date."""
+"""bench/results.json: what was measured last, section by section, each with its machine and date, under what they come to as a report."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).with_name("results.json")
+_QUANTILES = ("p50", "p99", "p999")
 
 
 def machine() -> dict[str, Any]:
@@ -29,10 +30,39 @@ def machine() -> dict[str, Any]:
 
 
 def save(section: str, content: Mapping[str, Any], path: Path = RESULTS) -> None:
-    """Replace one section of the file; the others stay."""
-    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """Replace one section of the file; the others stay. What the sections come to is worked out anew."""
+    known = sections(path)
     known[section] = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), **content}
-    path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report(known), indent=1) + "\n", encoding="utf-8")
+
+
+def sections(path: Path = RESULTS) -> dict[str, Any]:
+    """What the file holds, by section; nothing where there is none."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["sections"] if path.exists() else {}
+    return found
+
+
+def report(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """The report as the contract names it, of the sections that there are, and these below it.
+
+    Ratios of throughput stand under their own names; those of other sections begin with theirs. Latencies are in ms, by part of the highest
+    rate; those of an alert end with the request to Slack.
+    """
+    latency = {f"{point['share']:.0%}": {q: point[q] for q in _QUANTILES} for point in measured.get("latency", {}).get("points", ())}
+    if "alert_delay" in measured:
+        latency["fault_to_slack"] = {name: seconds * 1_000 for name, seconds in measured["alert_delay"]["delay_s"].items()}
+    return {
+        "machine": machine(),
+        "results": [result for job in ("throughput", "ysb") for result in measured.get(job, {}).get("results", ())],
+        "ratios": {
+            name if section == "throughput" else f"{section}_{name}": ratio
+            for section in ("throughput", "ysb", "scale")
+            for name, ratio in measured.get(section, {}).get("ratios", {}).items()
+        },
+        "latency_ms": latency,
+        "sections": dict(sorted(measured.items())),
+    }
 
 
 def spread(values: Sequence[float]) -> dict[str, float | list[float]]:

@@ -153,7 +153,24 @@ class _Reading:
 
     async def _look(self, asked: Sequence[PaneId], chunks_of_day: Mapping[int, int]) -> set[PaneId]:
         """One transaction that also reads the panes `asked` for; returns those that have to be read in the next one, none at the end."""
-        keys, bases = self._keys, {pane: held for pane, held in self.held.items() if held.version.lasts}
+        bases = {pane: held for pane, held in self.held.items() if held.version.lasts}
+        versions, read = await self._ask(asked, bases, chunks_of_day)
+        # What was read goes on from what was held only where that is of the same history.
+        self.held = {p: held for p, held in bases.items() if p in versions and versions[p].lasts and held.version.goes_on(versions[p])}
+        for pane in read.keys() & versions.keys():
+            day = pane[1] // DAY_MS
+            all_rows = _chunks(self.numbers[day]) <= chunks_of_day[day]
+            if all_rows and (pane not in bases or pane in self.held):
+                self.held[pane] = self._content(versions[pane], *read[pane], bases.get(pane))
+        stale = {pane for pane, version in versions.items() if not self._is_current(self.held.get(pane), version)}
+        # Nothing that may be cut at any moment is worth keeping for the next transaction.
+        return stale if all(version.lasts for version in versions.values()) or not stale else set(versions)
+
+    async def _ask(
+        self, asked: Sequence[PaneId], bases: Mapping[PaneId, HeldPane], chunks_of_day: Mapping[int, int]
+    ) -> tuple[dict[PaneId, Version], dict[PaneId, tuple[Sequence[bytes | None], dict[str, bytes]]]]:
+        """The transaction: the version of every pane that there is; chunks and news of the logs of those asked for. Learns the rows."""
+        keys = self._keys
         pipe = self._redis.pipeline(transaction=True)
         pipe.hmget(keys.meta(), "writer", "erasure")
         pipe.zmscore(keys.panes(), self._members)
@@ -165,28 +182,16 @@ class _Reading:
                 pipe.getrange(keys.sketch(sketch, *pane, self._cube), _known_bytes(bases.get(pane), sketch), -1)
         answers = iter(await pipe.execute())
         writer, erasure = next(answers)
-        versions = {
-            pane: Version(writer or b"", erasure or b"", offset)
-            for pane, offset in zip(self._panes, next(answers), strict=True)
-            if offset is not None
-        }
+        offsets = zip(self._panes, next(answers), strict=True)
+        versions = {pane: Version(writer or b"", erasure or b"", offset) for pane, offset in offsets if offset is not None}
         self.numbers = {day: self._rows.learn(key, next(answers) or b"") for day, key in self._rows_keys.items()}
-        # What was read goes on from what was held only where that is of the same history.
-        self.held = {p: held for p, held in bases.items() if p in versions and versions[p].lasts and held.version.goes_on(versions[p])}
-        for pane in asked:
-            stored, news = next(answers), {sketch: next(answers) for sketch in self._sketches}
-            day = pane[1] // DAY_MS
-            from_nothing = pane not in bases
-            if pane in versions and _chunks(self.numbers[day]) <= chunks_of_day[day] and (from_nothing or pane in self.held):
-                self.held[pane] = self._content(versions[pane], stored, news, bases.get(pane))
-        stale = {
-            p for p, version in versions.items() if p not in self.held or self.held[p].version != version or self._lacks_logs(self.held[p])
-        }
-        # Nothing that may be cut at any moment is worth keeping for the next transaction.
-        return stale if all(version.lasts for version in versions.values()) or not stale else set(versions)
+        return versions, {pane: (next(answers), {sketch: next(answers) for sketch in self._sketches}) for pane in asked}
+
+    def _is_current(self, held: HeldPane | None, version: Version) -> bool:
+        return held is not None and held.version == version and not self._lacks_logs(held)
 
     def _content(self, version: Version, stored: Sequence[bytes | None], news: Mapping[str, bytes], base: HeldPane | None) -> HeldPane:
-        if base is not None and base.version == version and not self._lacks_logs(base):
+        if base is not None and self._is_current(base, version):
             return base
         there = [(n, chunk) for n, chunk in enumerate(stored) if chunk]
         row, lengths, measures = chunks.unpack_all([chunk for _, chunk in there])
