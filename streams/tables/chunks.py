@@ -7,6 +7,7 @@ wants many rows of few panes, a series few rows of many panes (docs/decisions.md
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Mapping, Sequence
 
 import msgpack
@@ -16,12 +17,17 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 CHUNK = 128
 
+#: Rows up to which plain Python packs a chunk faster than numpy does: 5 us instead of 60.
+_FEW = 16
+
 _TYPES = {b"b": "<i1", b"h": "<i2", b"i": "<i4", b"q": "<i8"}
 _LIMITS = ((b"b", 0x7F), (b"h", 0x7FFF), (b"i", 0x7FFF_FFFF))
 
 
 def pack_all(columns: Mapping[str, Ints], numbers: Sequence[int]) -> list[bytes]:
     """The chunks of those numbers, ascending, of measures that are arrays by row number. Empty bytes for a chunk where all is zero."""
+    if list(numbers) == [0] and max(map(len, columns.values()), default=0) <= _FEW:
+        return [_pack_few({name: column.tolist() for name, column in columns.items()})]
     # Chunk by measure by row. All chunks are looked at together: a handful of calls for each would cost more than the bytes do.
     cells = np.zeros((len(numbers), len(columns), CHUNK), np.int64)
     wanted = np.array(numbers, np.int64)
@@ -46,6 +52,18 @@ def pack_all(columns: Mapping[str, Ints], numbers: Sequence[int]) -> list[bytes]
         packed = {name: _narrow(row, low, high) for name, row, low, high in bounds if low or high}
         result.append(msgpack.packb((rows.astype(np.uint8).tobytes(), packed)))
     return result
+
+
+def _pack_few(columns: Mapping[str, list[int]]) -> bytes:
+    """The first chunk, of a few rows: a spend report of a month ahead makes nearly a million chunks of one row each."""
+    rows = sorted({row for values in columns.values() for row, value in enumerate(values) if value})
+    packed = {}
+    for name, column in columns.items():
+        values = [column[row] if row < len(column) else 0 for row in rows]
+        if any(values):
+            code = _code(min(values), max(values))
+            packed[name] = code + struct.pack(f"<{len(values)}{code.decode()}", *values)
+    return msgpack.packb((bytes(rows), packed)) if rows else b""
 
 
 def unpack(chunk: bytes) -> tuple[Ints, dict[str, Ints]]:
@@ -89,9 +107,12 @@ def _column(by_type: Mapping[bytes, tuple[list[int], list[bytes]]], lengths: Int
 
 
 def _narrow(values: Ints, lowest: int, highest: int) -> bytes:
+    code = _code(lowest, highest)
+    return code + values.astype(_TYPES[code]).tobytes()
+
+
+def _code(lowest: int, highest: int) -> bytes:
+    """The narrowest type for values between these."""
     # Of the lowest not the absolute value: the smallest integer of a type is one farther from zero than the largest.
     largest = max(highest, -1 - lowest)
-    for code, limit in _LIMITS:
-        if largest <= limit:
-            return code + values.astype(_TYPES[code]).tobytes()
-    return b"q" + values.tobytes()
+    return next((code for code, limit in _LIMITS if largest <= limit), b"q")
