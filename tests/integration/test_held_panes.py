@@ -20,6 +20,7 @@ from streams.privacy.erasing import erase
 from streams.tables.reader import TableReader
 from streams.tables.windows import Window
 from tests.hostile_log import DAY, MINUTE
+from tests.integration.conftest import client_of
 from tests.integration.test_tables_any_order import record, sent
 from tests.integration.test_tables_exact import NOW, apply, open_partition
 from tests.reference import LogRecord
@@ -103,7 +104,7 @@ def test_what_is_held_is_what_a_new_reader_reads(
         records.append(LogRecord(config.topic(each["topic"]), each["id"] % 2, len(records), time, *record(each, time)))
 
     async def check() -> None:
-        redis = Redis.from_url(redis_server.url)
+        redis = client_of(redis_server.url)
         tables, holding = Tables(config, redis, log), TableReader(redis, config)
         try:
             for what, which, count in (*order, ("read", 0, 0), *(("apply", i, 16) for i in range(4)), ("read", 0, 0)):

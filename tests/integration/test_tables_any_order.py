@@ -19,6 +19,7 @@ from streams.embedded import EmbeddedRedis
 from streams.ingest.flush import PartitionFlusher
 from streams.tables.reader import TableReader
 from tests.hostile_log import DAY, HOUR, MINUTE
+from tests.integration.conftest import client_of
 from tests.integration.test_tables_exact import NOW, apply, assert_tables_equal, open_partition
 from tests.reference import LogRecord, judge
 
@@ -89,7 +90,7 @@ async def deal(
         records = log.setdefault((each["topic"], partition), [])
         records.append(LogRecord(config.topic(each["topic"]), partition, len(records), time, *record(each, time)))
     waiting = sorted(log)
-    redis = Redis.from_url(url)
+    redis = client_of(url)
     owned: dict[tuple[Topic, int], PartitionFlusher] = {}
     for which, size, restarts in [*order, *((i, 10**6, False) for i in range(len(waiting) - 1, -1, -1))]:
         place = waiting[which % len(waiting)]
