@@ -9,7 +9,7 @@ from typing import Any
 from bench.results import sections
 
 _TARGET = Path(__file__).resolve().parent.parent / "docs" / "scaling.svg"
-_WIDTH, _HEIGHT, _LEFT, _BASE, _TOP = 760, 330, 60, 270, 60
+_WIDTH, _HEIGHT, _LEFT, _BASE, _TOP = 840, 330, 60, 270, 60
 _BAR, _GAP = 70, 32
 
 Bar = tuple[str, float, str]
