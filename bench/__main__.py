@@ -35,7 +35,7 @@ SECTIONS: dict[str, Section] = {
     "latency": lambda _, quick: latency.run(quick=quick),
     "scale": lambda _, quick: scale.run(quick=quick),
     "pages": lambda _, quick: pages.run(quick=quick),
-    "alerts_tick": lambda _, quick: {"ticks": alerts_tick.run(quick=quick, keep=False)},
+    "alerts_tick": lambda _, quick: alerts_tick.run(quick=quick),
     "alert_delay": lambda _, quick: alert_delay.run(quick=quick),
     "soak": lambda _, quick: soak.run(quick=quick),
 }

@@ -177,8 +177,8 @@ def print_results(console: Console, results: Sequence[dict[str, Any]]) -> None:
     console.print(table)
 
 
-def run(*, quick: bool = False, campaigns: Sequence[int] = (), profile: Path | None = None, keep: bool = True) -> list[dict[str, Any]]:
-    """Measure, print, and with `keep` store as the section `alerts_tick` of the results."""
+def run(*, quick: bool = False, campaigns: Sequence[int] = (), profile: Path | None = None) -> dict[str, Any]:
+    """Measure, print, and return the content of the section `alerts_tick`."""
     console = Console()
     numbers = campaigns or ([2_000] if quick else sorted(GOALS))
     results = []
@@ -191,9 +191,7 @@ def run(*, quick: bool = False, campaigns: Sequence[int] = (), profile: Path | N
                 )
             )
     print_results(console, results)
-    if keep and not quick:
-        save("alerts_tick", {"ticks": results})
-    return results
+    return {"ticks": results}
 
 
 def main() -> None:
@@ -206,7 +204,9 @@ def main() -> None:
     parser.add_argument("--profile", type=Path, help="also write to this file where the time of six ticks goes")
     parser.add_argument("--no-save", action="store_true", help="leave bench/results.json as it is")
     arguments = parser.parse_args()
-    run(quick=arguments.quick, campaigns=arguments.campaigns, profile=arguments.profile, keep=not arguments.no_save)
+    found = run(quick=arguments.quick, campaigns=arguments.campaigns, profile=arguments.profile)
+    if not (arguments.quick or arguments.no_save):
+        save("alerts_tick", found)
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def _series_parts(measure: str) -> tuple[str, ...]:
         return tuple(sorted(KPIS[measure].parts))
     if is_measure(measure):
         return (measure,)
-    there_is = [name for name in COLUMNS if name not in APPROXIMATE and not (name in KPIS and KPIS[name].parts & APPROXIMATE.keys())]
+    there_is = [name for name in COLUMNS if name not in APPROXIMATE and not (name in KPIS and KPIS[name].is_approximate)]
     kinds = ", ".join(f"{family}<kind>" for family in KIND_FAMILIES)
     raise BadQuery(f"unknown measure {measure!r}", f"there are: {', '.join(there_is)}, and for any kind {kinds}")
 
@@ -169,4 +169,4 @@ def _needs_estimates(query: KpiQuery) -> bool:
     if query.columns is None:
         return True
     names = query.columns | ({query.sort.name} if query.sort else set())
-    return any(name in APPROXIMATE or (name in KPIS and not KPIS[name].parts.isdisjoint(APPROXIMATE)) for name in names)
+    return any(name in APPROXIMATE or (name in KPIS and KPIS[name].is_approximate) for name in names)

@@ -69,6 +69,11 @@ class Kpi:
         return frozenset((*(name for name, _ in self.numerator), self.denominator))
 
     @property
+    def is_approximate(self) -> bool:
+        """Whether one of its parts is."""
+        return not self.parts.isdisjoint(APPROXIMATE)
+
+    @property
     def formula(self) -> str:
         """The formula in words, `1000 * spend / impressions`."""
         terms = " ".join(f"{'- ' if sign < 0 else '+ '}{name}" for name, sign in self.numerator).removeprefix("+ ")
@@ -139,7 +144,7 @@ def evaluate(measures: Mapping[str, Ints], estimates: Mapping[str, Floats], name
 
 def evaluate_rows(window: Window, names: Collection[str] | None = None) -> dict[str, Floats]:
     """The KPIs (all, or `names`) of every row of a window, as `evaluate` does."""
-    approximate = any(not kpi.parts.isdisjoint(APPROXIMATE) for name, kpi in KPIS.items() if names is None or name in names)
+    approximate = any(kpi.is_approximate for name, kpi in KPIS.items() if names is None or name in names)
     return _evaluate(window.measures, window.estimates if approximate else {}, (len(window.rows),), names)
 
 

@@ -84,10 +84,10 @@ class KpiMetrics(Collector):
         if watermark is None:
             self._samples.clear()
             return
+        books = await self._reader.bookkeeping()
         for cube, windows in self._cubes.items():
             for name in windows:
                 length = read_length(name)
-                books = await self._reader.bookkeeping()
                 alignment = self._reader.alignment(watermark - length, books)
                 end = watermark // alignment * alignment
                 found = await self._reader.window(cube, end - length, end, estimates=False, books=books)

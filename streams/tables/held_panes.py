@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from streams.panes.ladder import DAY_MS
 from streams.privacy.erased import ERASING
 from streams.tables import chunks
-from streams.tables.keys import PartitionKeys
+from streams.tables.keys import PartitionKeys, pane_name
 from streams.tables.known_rows import CubeRows
 from streams.tables.opentables import PaneId
 from streams.tables.sortedlog import SortedLog
@@ -106,12 +106,15 @@ class HeldPanes:
         return [Found(pane, reading.numbers[pane[1] // DAY_MS], content) for pane, content in reading.held.items() if len(content.codes)]
 
     def _keep(self, name: _Name, content: HeldPane | None, *, changed: bool) -> None:
-        (self._busy.add if changed and content is not None else self._busy.discard)(name)
+        self._busy.discard(name)
         if name in self._panes:
             self.nbytes -= self._panes.pop(name)[1]
         if content is not None and content.version.lasts:
-            self._panes[name] = content, content.nbytes
-            self.nbytes += content.nbytes
+            nbytes = content.nbytes
+            self._panes[name] = content, nbytes
+            self.nbytes += nbytes
+            if changed:
+                self._busy.add(name)
         while self.nbytes > self._limit:
             gone, (_, nbytes) = self._panes.popitem(last=False)
             self._busy.discard(gone)
@@ -131,7 +134,7 @@ class _Reading:
         self._rows = rows
         self._sketches = sketches
         self._rows_keys = {day: keys.rows(cube, day) for day in sorted({start // DAY_MS for _, start in panes})}
-        self._members = [f"{size // 1000}:{start // 1000}" for size, start in panes]
+        self._members = [pane_name(*pane) for pane in panes]
         #: Row number of each code, by day.
         self.numbers: dict[int, Ints] = {}
         #: The panes that there are.

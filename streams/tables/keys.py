@@ -63,11 +63,11 @@ class PartitionKeys:
 
     def pane(self, size: int, start: int) -> str:
         """The exact measures of one pane; `size` and `start` in ms."""
-        return f"{self.tag}pane:{size // 1000}:{start // 1000}"
+        return f"{self.tag}pane:{pane_name(size, start)}"
 
     def sketch(self, sketch: str, size: int, start: int, cube: str) -> str:
         """One sketch of one cube in one pane; `size` and `start` in ms."""
-        return f"{self.tag}{sketch}:{size // 1000}:{start // 1000}:{cube}"
+        return f"{self.tag}{sketch}:{pane_name(size, start)}:{cube}"
 
     def rows(self, cube: str, day: int) -> str:
         """Row keys of a cube on a UTC day, counted from the epoch."""
@@ -92,6 +92,11 @@ class PartitionKeys:
     def registry(self) -> str:
         """Campaigns of the registry."""
         return self.tag + "registry"
+
+
+def pane_name(size: int, start: int) -> str:
+    """A pane in the names of keys and in the index of panes; `size` and `start` in ms."""
+    return f"{size // 1000}:{start // 1000}"
 
 
 def partitions_key(namespace: str) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from streams.ingest.aggregate import Cells, sum_by
 from streams.panes.ladder import DAY_MS, Ladder, Level
 from streams.tables import chunks
-from streams.tables.keys import KINDS, PartitionKeys
+from streams.tables.keys import KINDS, PartitionKeys, pane_name
 from streams.tables.sketchlogs import CountLog, ReachLog
 from streams.tables.sortedkeys import ascending
 from streams.tables.windows import RowKey
@@ -290,7 +290,7 @@ class OpenTables:
                     commands += [("APPEND", key, new), ("EXPIRE", key, ttl)]
         for pane in sorted(self._touched):
             commands += self._pane_commands(pane, ttl)
-            commands.append(("ZADD", self.keys.panes(), applied_offset, f"{pane[0] // 1000}:{pane[1] // 1000}"))
+            commands.append(("ZADD", self.keys.panes(), applied_offset, pane_name(*pane)))
             self._open.move_to_end(pane)
             self._weigh(pane)
         self.known |= self._touched
@@ -330,7 +330,7 @@ class OpenTables:
             self._weigh(pane)
             names = [self.keys.pane(*pane), *(self.keys.sketch(s, *pane, cube) for s in self.keys.sketches for cube in self._cubes)]
             commands.append(("UNLINK", *names))
-            commands.append(("ZREM", self.keys.panes(), f"{pane[0] // 1000}:{pane[1] // 1000}"))
+            commands.append(("ZREM", self.keys.panes(), pane_name(*pane)))
         left = {start // DAY_MS for _, start in self.known}
         for day in {start // DAY_MS for _, start in gone} - left:
             commands.append(("UNLINK", *(self.keys.rows(cube, day) for cube in self._coded)))

@@ -5,6 +5,7 @@ What a row's users come to in HyperLogLog registers is kept too once it was aske
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -64,9 +65,7 @@ class SortedLog:
 
     def counts(self, codes: Ints) -> Ints:
         """How many entries each of these rows has."""
-        low = codes.astype(np.uint64) << _32
-        bounds = ((np.searchsorted(run, low), np.searchsorted(run, low + _NEXT)) for run in self.runs)
-        return sum((end - begin for begin, end in bounds), np.zeros(len(codes), np.int64))
+        return sum((end - begin for _, begin, end in self._bounds(codes)), np.zeros(len(codes), np.int64))
 
     def registers(self, code: int) -> Registers:
         """The registers that a row's users fill; not to be changed."""
@@ -82,14 +81,18 @@ class SortedLog:
 
     def of_rows(self, codes: Ints) -> Entries:
         """The entries of the rows with these codes, which ascend and are different from each other."""
-        low = codes.astype(np.uint64) << _32
         found = []
-        for run in self.runs:
-            begin = np.searchsorted(run, low)
-            lengths = np.searchsorted(run, low + _NEXT) - begin
+        for run, begin, end in self._bounds(codes):
+            lengths = end - begin
             before = np.cumsum(lengths) - lengths
             found.append(run[np.repeat(begin - before, lengths) + np.arange(int(lengths.sum()))])
-        return np.concatenate(found) if found else np.empty(0, np.uint64)
+        return np.concatenate(found)
+
+    def _bounds(self, codes: Ints) -> Iterator[tuple[Entries, Ints, Ints]]:
+        """Each run, and where the entries of each of these rows begin and end in it."""
+        low = codes.astype(np.uint64) << _32
+        for run in self.runs:
+            yield run, np.searchsorted(run, low), np.searchsorted(run, low + _NEXT)
 
 
 def codes_of(entries: Entries) -> Ints:
