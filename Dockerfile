@@ -19,6 +19,9 @@ COPY alerts ./alerts
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
     && /opt/campaignwatch/bin/pip install --no-deps wheels/*.whl \
     && /opt/campaignwatch/bin/pip check
+# Compiled once, for any processor of this kind: containers are read-only and would compile at every start.
+ENV NUMBA_CPU_NAME=generic
+RUN /opt/campaignwatch/bin/python -m streams.ingest.warm_up
 
 FROM python:3.12.13-slim-trixie
 LABEL org.opencontainers.image.title="campaignwatch" \
@@ -29,6 +32,8 @@ COPY --from=build /opt/campaignwatch /opt/campaignwatch
 ENV PATH=/opt/campaignwatch/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    NUMBA_CPU_NAME=generic \
+    NUMBA_CACHE_LOCATOR_CLASSES=streams.compiled.Built \
     CAMPAIGNWATCH_STREAMS__HTTP_HOST=0.0.0.0 \
     CAMPAIGNWATCH_ALERTS__HTTP_HOST=0.0.0.0 \
     HEALTH_URL=http://127.0.0.1:8081/healthz

@@ -80,4 +80,5 @@ $(VENV)/.installed: constraints.txt pyproject.toml
 	$$found -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m streams.ingest.warm_up
 	@touch $@

@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says nothing: a loop is compiled when it first runs, and machines differ.
+settings.register_profile("campaignwatch", deadline=None)
+settings.load_profile("campaignwatch")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -34,11 +34,13 @@ async def _main(settings: Settings) -> None:
     log.info("streams worker starting")
     # Loading Faust takes a while; the signals are heard before.
     from streams.app.worker import run
+    from streams.ingest.warm_up import warm_up
 
     async def check() -> None:
         await check_redis(settings)
         await check_kafka(settings, (*INPUT_TOPICS, Topic.QUARANTINE))
         await check_group(settings, consumer_group(settings))
 
-    if await unless_stopped(stop, check()):
+    # A worker that owns partitions and compiles would hold them up.
+    if await unless_stopped(stop, check()) and await unless_stopped(stop, asyncio.to_thread(warm_up)):
         await run(settings, stop)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -38,40 +37,8 @@ class Coded:
         return {self.values[code] for code in np.unique(self.codes).tolist()}
 
 
-class Numbering(dict[str | None, int]):
-    """Numbers strings in the order in which they come, and says of each whether it is fine, looking at every one only once."""
-
-    def __init__(self, judge: Callable[[str | None], bool] | None = None) -> None:
-        super().__init__()
-        self._judge = judge
-        self._fine: list[bool] = []
-
-    def __missing__(self, value: str | None) -> int:
-        number = self[value] = len(self)
-        if self._judge is not None:
-            self._fine.append(self._judge(value))
-        return number
-
-    def of(self, column: Iterable[str | None], length: int) -> Ints:
-        """The numbers of a column of that length."""
-        return np.fromiter(map(self.__getitem__, column), np.int64, length)
-
-    def fine(self, codes: Ints) -> Bools:
-        """Which of the numbered strings are fine."""
-        if self._judge is None or all(self._fine):
-            return np.ones(len(codes), np.bool_)
-        return np.array(self._fine, np.bool_)[codes]
-
-    def coded(self, codes: Ints, as_kept: Callable[[str | None], str | None] | None = None) -> Coded:
-        """The column of these numbers, its values as they are to be kept; those that are then the same become one."""
-        if as_kept is None:
-            return Coded(codes, list(self))
-        kept = Numbering()
-        final = kept.of(map(as_kept, self), len(self))
-        return Coded(final[codes], list(kept))
-
-
 def encode(column: Sequence[str | None]) -> Coded:
-    """Number the different strings of a column."""
-    numbering = Numbering()
-    return numbering.coded(numbering.of(column, len(column)))
+    """Number the different strings of a column, in the order in which they come."""
+    numbers: dict[str | None, int] = {}
+    codes = np.fromiter((numbers.setdefault(value, len(numbers)) for value in column), np.int64, len(column))
+    return Coded(codes, list(numbers))

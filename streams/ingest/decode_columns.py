@@ -1,8 +1,7 @@
-"""Columns from structs (fast, and says which rows it is sure of) and from models (slow, always sure), block by block."""
+"""Columns from scanned records (fast, and says which rows it is sure of) and from models (slow, always sure), block by block."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
@@ -11,40 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.config import DIMENSIONS, Topic
-from streams.events.fields import CONTROL_CHARACTER
-from streams.events.models import KIND_PATTERN, RESERVED_KINDS, Engagement, Event, Spend
+from streams.events.fields import LARGEST_INTEGER
+from streams.events.models import DAY_MS, Engagement, Event, Spend
 from streams.events.money import Exchange
 from streams.events.parsing import reporting_micros
 from streams.events.times import to_epoch_ms
-from streams.ingest.coded import Coded, Numbering
+from streams.ingest.coded import Coded
 from streams.ingest.columns import ABSENT, Columns
+from streams.ingest.decode_fields import CURRENCY, EVENT_ID, FIELDS, REQUIRED
 from streams.ingest.decode_numbers import hundredths, integers, own_micros, to_reporting
-from streams.ingest.decode_structs import STRUCTS
+from streams.ingest.decode_scan import ABSENT as NO_VALUE
+from streams.ingest.decode_scan import ESCAPED, TEXT, Span
+from streams.ingest.decode_text import Numbering, check_lengths, text_of
 from streams.ingest.decode_times import epoch_ms
-from streams.ingest.dedupe import digests
+from streams.ingest.dedupe import digests, digests_of_bytes
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 _MINUTE_MS = 60_000
 _MOST_MINUTES = 31 * 1_440
-_KIND = re.compile(KIND_PATTERN)
-
-
-def _kind_is_fine(kind: str | None) -> bool:
-    return kind is not None and _KIND.fullmatch(kind) is not None and kind not in RESERVED_KINDS
-
-
-def _campaign_is_fine(campaign: str | None) -> bool:
-    return campaign is not None and CONTROL_CHARACTER.search(campaign) is None
-
-
-#: What the structs cannot say of a text.
-_JUDGES = {
-    "campaign_id": _campaign_is_fine,
-    "kind": _kind_is_fine,
-    "customer_type": {None, "", "new", "returning"}.__contains__,
-}
+_HIGHEST_RATING = 100
 
 
 class ColumnBuilder:
@@ -53,42 +39,50 @@ class ColumnBuilder:
     def __init__(self, topic: Topic, exchange: Exchange) -> None:
         self._topic = topic
         self._exchange = exchange
-        self._money = STRUCTS[topic][1]
-        names = [*DIMENSIONS, "user_id"]
-        if topic in (Topic.CONVERSIONS, Topic.ENGAGEMENTS):
-            names.append("kind")
-        if topic is Topic.CONVERSIONS:
-            names.append("customer_type")
-        self._numbering = {name: Numbering(_JUDGES.get(name)) for name in names}
+        self._fields = FIELDS[topic]
+        self._numbering = {name: Numbering(f.longest, f.required, f.judge) for name, f in self._fields.numbered.items()}
+        self._currencies = Numbering(CURRENCY.longest)
         #: Column -> its blocks so far.
         self._blocks: dict[str, list[NDArray[Any]]] = {}
 
-    def add_structs(self, events: Sequence[Any], index: Ints, records: Sequence[Any]) -> Ints:
-        """Add decoded structs; returns the positions of those that the arbiter must judge instead.
+    def add_scanned(self, spans: dict[str, Span], sure: Bools, first: int, records: Sequence[Any]) -> Ints:
+        """Add a block of records; returns the positions of those that the arbiter must judge instead.
 
-        `index` holds the position of each event's record in the batch, `records` these records.
+        `first` is the position of the first of these records in the batch; `sure` tells which of the spans mean something.
         """
-        occurred_at, sure = epoch_ms([e.occurred_at for e in events])
-        micros, exact = own_micros([getattr(e, self._money) for e in events])
-        to_reporting(micros, exact, [e.currency for e in events], self._exchange)
-        sure &= exact
-        block: dict[str, NDArray[Any]] = {"occurred_at": occurred_at, "micros": micros}
+        for name in REQUIRED & spans.keys():
+            sure &= (spans[name].form != NO_VALUE) & ~((spans[name].form == TEXT) & (spans[name].start == spans[name].stop))
+        check_lengths(spans["event_id"], EVENT_ID.longest, EVENT_ID.required, sure)
+        for name, field in self._fields.checked.items():
+            check_lengths(spans[name], field.longest, field.required, sure)
+        block: dict[str, NDArray[Any]] = {
+            "occurred_at": epoch_ms(spans["occurred_at"], sure),
+            "micros": own_micros(spans[self._fields.money], sure),
+        }
         for name, numbering in self._numbering.items():
-            codes = block[name] = numbering.of(map(attrgetter(name), events), len(events))
-            sure &= numbering.fine(codes)
+            block[name] = numbering.add(spans[name], sure)
+        to_reporting(block["micros"], sure, self._currencies.coded(self._currencies.add(spans["currency"], sure)), self._exchange)
         match self._topic:
             case Topic.CONVERSIONS:
-                sure &= _clicked_at(events)
+                epoch_ms(spans["clicked_at"], sure)
             case Topic.ENGAGEMENTS:
-                sure &= _engagements(block, events)
+                block["dwell_ms"] = integers(spans["dwell_ms"], DAY_MS, ABSENT, sure)
+                block["load_ms"] = integers(spans["load_ms"], DAY_MS, ABSENT, sure)
+                block["rating"] = hundredths(spans["rating"], _HIGHEST_RATING, ABSENT, sure)
             case Topic.SPEND:
-                sure &= _periods(block, events)
-                sure &= np.array([r.key == e.campaign_id.encode() for r, e in zip(records, events, strict=True)], np.bool_)
-        block |= {"index": index, "record_time": _record_times(records), "event_id": digests([e.event_id for e in events])}
-        if not sure.all():
-            block = {name: column[sure] for name, column in block.items()}
+                _periods(block, spans, sure)
+                self._check_keys(block["campaign_id"], records, sure)
+        rows = np.flatnonzero(sure)
+        block |= {"record_time": _record_times(records), "index": np.arange(first, first + len(records))}
+        block = {name: column[rows] for name, column in block.items()}
+        block["event_id"] = _digests(spans["event_id"], rows)
         self._append(block)
-        return index[~sure]
+        return first + np.flatnonzero(~sure)
+
+    def _check_keys(self, campaigns: Ints, records: Sequence[Any], sure: Bools) -> None:
+        for i in np.flatnonzero(sure).tolist():
+            campaign = self._numbering["campaign_id"].value(int(campaigns[i]))
+            sure[i] = campaign is not None and records[i].key == campaign.encode()
 
     def add_models(self, events: Sequence[Event], index: Ints, records: Sequence[Any]) -> None:
         """Add events that the arbiter has taken."""
@@ -99,16 +93,18 @@ class ColumnBuilder:
             "event_id": digests([e.event_id for e in events]),
             "micros": np.array([reporting_micros(e, self._exchange) for e in events], np.int64),
         }
-        block |= {name: numbering.of(map(attrgetter(name), events), len(events)) for name, numbering in self._numbering.items()}
+        block |= {name: numbering.add_texts(map(attrgetter(name), events)) for name, numbering in self._numbering.items()}
         match self._topic:
             case Topic.ENGAGEMENTS:
                 engagements = [e for e in events if isinstance(e, Engagement)]
-                block |= {n: integers([getattr(e, n) for e in engagements], ABSENT) for n in ("dwell_ms", "load_ms", "rating")}
+                for name in ("dwell_ms", "load_ms", "rating"):
+                    values = [getattr(e, name) for e in engagements]
+                    block[name] = np.array([ABSENT if value is None else value for value in values], np.int64)
             case Topic.SPEND:
                 spend = [e for e in events if isinstance(e, Spend)]
                 for name in ("period_start", "period_end"):
                     block[name] = np.array([to_epoch_ms(getattr(e, name)) // _MINUTE_MS for e in spend], np.int64)
-                block["revision"] = integers([e.revision for e in spend], 0)
+                block["revision"] = np.array([e.revision for e in spend], np.int64)
         self._append(block)
 
     def _append(self, block: dict[str, NDArray[Any]]) -> None:
@@ -121,48 +117,30 @@ class ColumnBuilder:
             self.add_models([], np.empty(0, np.int64), [])
         whole: dict[str, Any] = {name: np.concatenate(blocks) for name, blocks in self._blocks.items()}
         for name, numbering in self._numbering.items():
-            # Blank is absent.
-            as_kept = _in_lower_case if name == "channel" else _absent_if_blank if "" in numbering else None
-            whole[name] = numbering.coded(whole[name], as_kept)
+            whole[name] = numbering.coded(whole[name], str.lower if name == "channel" else None)
         dimensions: dict[str, Coded] = {name: whole.pop(name) for name in DIMENSIONS}
         columns = Columns(dimensions=dimensions, **whole)
         in_order = bool((np.diff(columns.index) > 0).all())
         return columns if in_order else columns.rows(np.argsort(columns.index, kind="stable"))
 
 
-def _absent_if_blank(value: str | None) -> str | None:
-    return value or None
-
-
-def _in_lower_case(value: str | None) -> str | None:
-    return value.lower() if value else None
-
-
 def _record_times(records: Sequence[Any]) -> Ints:
     return np.array([record.timestamp for record in records], np.int64)
 
 
-def _clicked_at(events: Sequence[Any]) -> Bools:
-    sure = np.ones(len(events), np.bool_)
-    clicked = [(i, e.clicked_at) for i, e in enumerate(events) if e.clicked_at is not None and e.clicked_at != ""]
-    if clicked:
-        sure[[i for i, _ in clicked]] = epoch_ms([time for _, time in clicked])[1]
-    return sure
+def _digests(ids: Span, rows: Ints) -> NDArray[np.uint64]:
+    whole = memoryview(ids.buffer)  # type: ignore[arg-type]  # an array of bytes is a buffer
+    found: list[bytes | memoryview] = [
+        whole[start:stop] for start, stop in zip(ids.start[rows].tolist(), ids.stop[rows].tolist(), strict=True)
+    ]
+    for i in np.flatnonzero(ids.form[rows] == ESCAPED).tolist():
+        found[i] = text_of(bytes(found[i])).encode()
+    return digests_of_bytes(found)
 
 
-def _engagements(block: dict[str, NDArray[Any]], events: Sequence[Any]) -> Bools:
-    block["dwell_ms"] = integers([e.dwell_ms for e in events], ABSENT)
-    block["load_ms"] = integers([e.load_ms for e in events], ABSENT)
-    block["rating"], exact = hundredths([e.rating for e in events], 100)
-    return exact
-
-
-def _periods(block: dict[str, NDArray[Any]], events: Sequence[Any]) -> Bools:
-    start, start_sure = epoch_ms([e.period_start for e in events])
-    end, end_sure = epoch_ms([e.period_end for e in events])
+def _periods(block: dict[str, NDArray[Any]], spans: dict[str, Span], sure: Bools) -> None:
+    start, end = epoch_ms(spans["period_start"], sure), epoch_ms(spans["period_end"], sure)
     block["period_start"], block["period_end"] = start // _MINUTE_MS, end // _MINUTE_MS
-    block["revision"] = integers([e.revision for e in events], 0)
+    block["revision"] = integers(spans["revision"], LARGEST_INTEGER, 0, sure)
     minutes = block["period_end"] - block["period_start"]
-    whole = (start % _MINUTE_MS == 0) & (end % _MINUTE_MS == 0)
-    sure: Bools = start_sure & end_sure & whole & (minutes > 0) & (minutes <= _MOST_MINUTES)
-    return sure
+    sure &= (start % _MINUTE_MS == 0) & (end % _MINUTE_MS == 0) & (minutes > 0) & (minutes <= _MOST_MINUTES)

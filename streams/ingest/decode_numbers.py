@@ -1,85 +1,57 @@
-"""Whole columns of money, ratings and integers, exact wherever they say they are sure.
-
-A float stands for a number of at most a few decimals: where the nearest step is so near that no text with that float could round to
-another, it is taken; everything else is left to the number's text.
-"""
+"""Money, ratings and integers of a block, exact, from their bytes; what is written otherwise than by digits and a point is unsure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.events.money import MICRO, Exchange, micros_of_string
+from streams.compiled import compiled
+from streams.events.money import MAX_AMOUNT, PLACES, Exchange
 from streams.events.refusal import Refusal
-from streams.ingest.columns import ABSENT
+from streams.ingest.coded import Coded
+from streams.ingest.decode_scan import ABSENT, NUMBER, TEXT, Span
 
+Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-#: Floats up to here, times a million, are off by less than 0.001 of a micro.
-_MOST_BY_FLOAT = 1e6
-#: A product this near to an integer of micros rounds to it, whatever the text's further digits.
-_NEAR = 0.4
-#: Decimal strings, one a line, that a float of is near enough to.
-_PLAIN_LINES = re.compile(r"(?:[0-9]{1,6}(?:\.[0-9]{1,6})?\n)*+")
+_MOST_DIGITS = 18  # of an integer that surely fits into 64 bits
 
 
-def own_micros(amounts: Sequence[float | str | None]) -> tuple[Ints, Bools]:
-    """Micros of each amount in its own currency, absent ones 0, and whether each is sure."""
-    strings = [i for i, v in enumerate(amounts) if isinstance(v, str)]
-    if not strings:
-        return _of_floats([0.0 if v is None else v for v in amounts])  # type: ignore[misc]
-    micros, sure = _of_floats([v if isinstance(v, float) else 0.0 for v in amounts])
-    micros[strings], sure[strings] = _of_strings([amounts[i] for i in strings])  # type: ignore[misc]
-    return micros, sure
+def own_micros(amounts: Span, sure: Bools) -> Ints:
+    """Micros of each amount in its own currency, absent ones 0. `sure` loses the records whose amount may be valid or not."""
+    result = np.zeros(len(sure), np.int64)
+    _decimals(amounts.buffer, amounts.start, amounts.stop, amounts.form, PLACES, MAX_AMOUNT, True, result, sure)
+    return result
 
 
-def _of_floats(floats: Sequence[float]) -> tuple[Ints, Bools]:
-    values = np.array(floats, np.float64)
-    # A negative zero may be a tiny negative number that underflowed.
-    sure = ~np.signbit(values) & (values <= _MOST_BY_FLOAT)
-    product = np.where(sure, values, 0.0) * MICRO
-    nearest = np.rint(product)
-    sure &= np.abs(product - nearest) < _NEAR
-    return nearest.astype(np.int64), sure
+def hundredths(ratings: Span, most: int, absent: int, sure: Bools) -> Ints:
+    """Hundredths of numbers from 0 to `most`. `sure` loses as `own_micros` does."""
+    result = np.full(len(sure), absent, np.int64)
+    _decimals(ratings.buffer, ratings.start, ratings.stop, ratings.form, 2, most, False, result, sure)
+    return result
 
 
-def _of_strings(texts: Sequence[str]) -> tuple[Ints, Bools]:
-    lines = "\n".join(texts) + "\n"
-    if lines.count("\n") == len(texts) and _PLAIN_LINES.fullmatch(lines):
-        return _of_floats([float(text) for text in texts])
-    micros, sure = np.zeros(len(texts), np.int64), np.ones(len(texts), np.bool_)
-    for position, text in enumerate(texts):
-        if text:
-            try:
-                micros[position] = micros_of_string(text)
-            except ValueError:
-                sure[position] = False
-    return micros, sure
+def integers(numbers: Span, most: int, absent: int, sure: Bools) -> Ints:
+    """Integers from 0 to `most`. `sure` loses as `own_micros` does."""
+    result = np.full(len(sure), absent, np.int64)
+    _integers(numbers.buffer, numbers.start, numbers.stop, numbers.form, most, result, sure)
+    return result
 
 
-def to_reporting(micros: Ints, sure: Bools, currencies: Sequence[str | None], exchange: Exchange) -> None:
+def to_reporting(micros: Ints, sure: Bools, currencies: Coded, exchange: Exchange) -> None:
     """Turn `micros` into the reporting currency, in place; `sure` loses the events whose currency is refused."""
-    distinct = set(currencies)
-    reporting = exchange.known()[0]
-    if distinct <= {None, "", reporting}:
-        return
-    foreign: dict[str, str | None] = {}  # as sent -> the currency, None where it is refused
-    for sent in distinct:
-        if not sent or sent == reporting:
+    known = exchange.known()
+    for code in np.unique(currencies.codes).tolist():
+        sent = currencies.values[code]
+        currency = sent.upper() if sent is not None and len(sent) == 3 and sent.isascii() and sent.isalpha() else sent
+        if currency is None or currency == known[0]:
             continue
-        currency = sent.upper() if len(sent) == 3 and sent.isascii() and sent.isalpha() else None
-        if currency == reporting:
-            continue
-        foreign[sent] = currency if currency in exchange.known() else None
-    for position, sent in enumerate(currencies):
-        if sent in foreign:
+        for position in np.flatnonzero(currencies.codes == code).tolist():
             try:
-                currency = foreign[sent]
-                if currency is None or not sure[position]:
+                if currency not in known or not sure[position]:
                     sure[position] = False
                 else:
                     micros[position] = exchange.reporting_micros(int(micros[position]), currency)
@@ -87,19 +59,79 @@ def to_reporting(micros: Ints, sure: Bools, currencies: Sequence[str | None], ex
                 sure[position] = False
 
 
-def hundredths(ratings: Sequence[float | None], most: int) -> tuple[Ints, Bools]:
-    """Hundredths of numbers from 0 to `most`, ABSENT where None, and whether each is sure."""
-    floats = np.array([-1.0 if v is None else v if 0 <= v <= most else most + 1 for v in ratings], np.float64)
-    absent = floats == -1.0
-    # Just at the upper bound a float may hide a text above it; an integer does not.
-    sure = (~np.signbit(floats) & (floats < most)) | absent
-    for position in np.flatnonzero(floats == most).tolist():
-        sure[position] = isinstance(ratings[position], int)
-    product = floats * 100
-    sure &= np.abs(product - np.floor(product) - 0.5) > 1e-6
-    return np.where(absent | ~sure, ABSENT, np.rint(product)).astype(np.int64), sure
+@compiled
+def _scaled(buffer: Bytes, start: int, stop: int, places: int, most: int) -> int:
+    """The decimal number times 10**places, rounded half-even; -1 where it is not one of digits and a point, from 0 to `most`."""
+    whole: Any = 0
+    i = start
+    while i < stop and 0x30 <= buffer[i] <= 0x39:
+        whole = whole * 10 + np.int64(buffer[i]) - 0x30
+        if whole > most:
+            return -1
+        i += 1
+    if i == start:
+        return -1
+    rest = 0  # twice what was cut off, against one step: 0 nothing, 1 less than half, 2 half, 3 more
+    kept: Any = 0
+    if i < stop:
+        if buffer[i] != 0x2E or i + 1 == stop:
+            return -1
+        point = i
+        for k in range(point + 1, stop):
+            if not 0x30 <= buffer[k] <= 0x39:
+                return -1
+            digit = np.int64(buffer[k]) - 0x30
+            if k - point <= places:
+                kept = kept * 10 + digit
+            elif k - point == places + 1:
+                rest = 0 if digit == 0 else 1 if digit < 5 else 2 if digit == 5 else 3
+            elif digit and rest % 2 == 0:
+                rest += 1
+        i = stop - point - 1
+        while i < places:
+            kept *= 10
+            i += 1
+    else:
+        point = 0
+    result = whole
+    for _ in range(places):
+        result *= 10
+    if whole == most and (kept or rest):
+        return -1
+    result += kept
+    if rest == 3 or (rest == 2 and result % 2):
+        result += 1
+    return int(result)
 
 
-def integers(values: Sequence[int | None], absent: int) -> Ints:
-    """A column of integers, `absent` where None."""
-    return np.array([absent if v is None else v for v in values], np.int64)
+@compiled
+def _decimals(
+    buffer: Bytes, start: Ints, stop: Ints, form: Bytes, places: int, most: int, as_text: bool, result: Ints, sure: Bools
+) -> None:
+    for i in range(len(result)):
+        if not sure[i] or form[i] == ABSENT or (form[i] == TEXT and stop[i] == start[i]):
+            continue
+        value = -1
+        if form[i] == NUMBER or (as_text and form[i] == TEXT):
+            value = _scaled(buffer, start[i], stop[i], places, most)
+        if value < 0:
+            sure[i] = False
+        else:
+            result[i] = value
+
+
+@compiled
+def _integers(buffer: Bytes, start: Ints, stop: Ints, form: Bytes, most: int, result: Ints, sure: Bools) -> None:
+    for i in range(len(result)):
+        if not sure[i] or form[i] == ABSENT or (form[i] == TEXT and stop[i] == start[i]):
+            continue
+        value = -1
+        if form[i] == NUMBER and stop[i] - start[i] <= _MOST_DIGITS:
+            value = _scaled(buffer, start[i], stop[i], 0, most)
+            for k in range(start[i], stop[i]):
+                if buffer[k] == 0x2E:
+                    value = -1
+        if value < 0:
+            sure[i] = False
+        else:
+            result[i] = value

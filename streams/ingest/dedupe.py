@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import xxhash
@@ -22,8 +22,12 @@ _LEFT_OVER = 12
 
 def digests(ids: Sequence[str]) -> Digests:
     """128-bit digests, shape (n, 2). Ids of 128 code points never need more; two ids share one with probability 2^-128."""
-    digest = xxhash.xxh3_128_digest
-    return np.frombuffer(b"".join([digest(i.encode("utf-8", "surrogatepass")) for i in ids]), np.uint64).reshape(-1, 2)
+    return digests_of_bytes([i.encode("utf-8", "surrogatepass") for i in ids])
+
+
+def digests_of_bytes(ids: Iterable[bytes | memoryview]) -> Digests:
+    """`digests` of ids given as UTF-8."""
+    return np.frombuffer(b"".join(map(xxhash.xxh3_128_digest, ids)), np.uint64).reshape(-1, 2)
 
 
 class Seen:
@@ -46,12 +50,7 @@ class Seen:
         """Take in stored rows of (hi, lo, record time): of an id that was applied more than once the newest time counts."""
         if not len(stored):
             return
-        newest = stored[np.argsort(stored[:, 2], kind="stable")][::-1]
-        hi, lo, times = newest[:, 0].copy(), newest[:, 1].copy(), newest[:, 2].astype(np.int64)
-        first, _, _ = _distinct(hi, lo)
-        hi, lo, times = hi[first], lo[first], times[first]
-        known, last = self._table.get(hi, lo)
-        self._table.put(hi, lo, np.where(known, np.maximum(last, times), times))
+        self._table.raise_to(*_columns(stored), stored[:, 2].astype(np.int64))
         self._buckets.update(np.unique(stored[:, 2] // np.uint64(self.bucket)).tolist())
 
     def admit(self, ids: Digests, times: Ints, newest: int = 0) -> tuple[NDArray[np.bool_], Digests]:
@@ -61,20 +60,10 @@ class Seen:
         `newest` is the newest record time before them. Record times may go back by as much as a bucket is long; what was applied longer ago
         does not count, whether it happens to be held still or not, so that a restart changes nothing.
         """
-        hi, lo = ids[:, 0].copy(), ids[:, 1].copy()
-        first, inverse, count = _distinct(hi, lo)
-        known, last = self._table.get(hi[first], lo[first])
         oldest = np.maximum(np.maximum.accumulate(times), newest) - self.horizon - self.bucket
-        known_of, last_of = known[inverse], last[inverse]
-        admitted = ~known_of | (last_of < oldest) | (np.abs(times - last_of) > self.horizon)
-        for repeated in np.flatnonzero(count > 1):
-            previous = int(last[repeated]) if known[repeated] else None
-            for i in np.flatnonzero(inverse == repeated):
-                admitted[i] = previous is None or previous < oldest[i] or abs(int(times[i]) - previous) > self.horizon
-                if admitted[i]:
-                    previous = max(int(times[i]), previous or 0)
-        rows = np.column_stack((hi[admitted], lo[admitted], times[admitted].astype(np.uint64)))
-        self.load(rows)
+        admitted = self._table.admit(*_columns(ids), times, oldest, self.horizon)
+        rows = np.column_stack((ids[admitted], times[admitted].astype(np.uint64)))
+        self._buckets.update(np.unique(rows[:, 2] // np.uint64(self.bucket)).tolist())
         return admitted, rows
 
     def prune(self, record_time: int) -> list[int]:
@@ -106,11 +95,5 @@ class Seen:
         return list(range((record_time - self.horizon) // self.bucket - _LEFT_OVER, record_time // self.bucket + 1))
 
 
-def _distinct(hi: NDArray[np.uint64], lo: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Where each different pair stands first, which one each pair is, and how often each comes."""
-    _, first, inverse, count = np.unique(hi, return_index=True, return_inverse=True, return_counts=True)
-    if (lo[first][inverse] != lo).any():
-        # Halves that are equal in different digests: nearly never, and slow to tell apart.
-        pairs = np.column_stack((hi, lo))
-        _, first, inverse, count = np.unique(pairs, axis=0, return_index=True, return_inverse=True, return_counts=True)
-    return first, inverse.reshape(-1), count
+def _columns(ids: Digests) -> tuple[Digests, Digests]:
+    return np.ascontiguousarray(ids[:, 0]), np.ascontiguousarray(ids[:, 1])

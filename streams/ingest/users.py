@@ -8,15 +8,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.ingest.blake2b import after_key, keyed_hashes
+
 
 def user_hasher(key: str) -> Callable[[Sequence[str]], NDArray[np.uint32]]:
     """A function from user ids to 32-bit keyed hashes (BLAKE2b as a MAC): without the key nobody can tell whose they are."""
-    secret = hashlib.blake2b(key.encode(), digest_size=32).digest()
+    state = after_key(hashlib.blake2b(key.encode(), digest_size=32).digest())
 
     def hash_users(users: Sequence[str]) -> NDArray[np.uint32]:
-        digest = hashlib.blake2b
-        joined = b"".join([digest(user.encode("utf-8", "surrogatepass"), digest_size=4, key=secret).digest() for user in users])
-        return np.frombuffer(joined, np.uint32)
+        joined = "".join(users).encode("utf-8", "surrogatepass")
+        as_bytes: Sequence[str | bytes] = users if joined.isascii() else [user.encode("utf-8", "surrogatepass") for user in users]
+        bounds = np.cumsum([0, *map(len, as_bytes)], dtype=np.int64)
+        return keyed_hashes(joined, bounds, state)
 
     return hash_users
 

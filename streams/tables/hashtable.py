@@ -1,6 +1,6 @@
-"""A hash table of 128-bit keys with an integer each, worked on in whole batches by numpy.
+"""A hash table of 128-bit keys with an integer each, worked on in whole batches by compiled loops.
 
-Python's own dict takes about 200 bytes an entry and a quarter of a microsecond a look-up; this takes 24 bytes a slot and a tenth of that
+Python's own dict takes about 200 bytes an entry and a quarter of a microsecond a look-up; this takes 25 bytes a slot and a tenth of that
 when asked in batches. It is exact: keys are compared whole.
 """
 
@@ -9,44 +9,50 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.compiled import compiled
+
 Keys = NDArray[np.uint64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 _LOAD = 0.6
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_SHIFT = np.uint64(29)
 
 
 class PairTable:
-    """Open addressing with linear probing over keys (hi, lo). Keys given in one call must be different from each other."""
+    """Open addressing with linear probing over keys (hi, lo)."""
 
     def __init__(self, expected: int = 0) -> None:
         self._allocate(max(64, int(expected / _LOAD)))
+        self._used = 0
 
     def __len__(self) -> int:
         return self._used
 
     @property
     def slots(self) -> int:
-        """Slots held, used or not; 24 bytes each."""
+        """Slots held, used or not; 25 bytes each."""
         return len(self._values)
 
     def get(self, hi: Keys, lo: Keys) -> tuple[Bools, Ints]:
         """Which keys are known, and their values (0 where not known)."""
-        slot, found = self._find(hi, lo)
-        return found, np.where(found, self._values[slot], 0)
+        found, values = np.zeros(len(hi), np.bool_), np.zeros(len(hi), np.int64)
+        _get(self._hi, self._lo, self._values, self._taken, hi, lo, found, values)
+        return found, values
 
-    def put(self, hi: Keys, lo: Keys, values: Ints) -> Bools:
-        """Set the values of the keys; returns which keys were new."""
-        slot, found = self._place(hi, lo)
-        self._values[slot] = values
-        return ~found
+    def raise_to(self, hi: Keys, lo: Keys, values: Ints) -> None:
+        """Set the values of the keys, where they are new or have a lower one."""
+        self._grow(len(hi))
+        self._used += _raise_to(self._hi, self._lo, self._values, self._taken, hi, lo, values)
 
-    def add(self, hi: Keys, lo: Keys, values: Ints) -> None:
-        """Add to the values of the keys; a new key starts from 0."""
-        slot, _ = self._place(hi, lo)
-        self._values[slot] += values
+    def admit(self, hi: Keys, lo: Keys, values: Ints, oldest: Ints, within: int) -> Bools:
+        """One key after the other: it is admitted unless its value is at least `oldest` and at most `within` from `values`.
+
+        Those admitted are raised to `values` before the next is looked at. Returns which ones were.
+        """
+        self._grow(len(hi))
+        admitted = np.zeros(len(hi), np.bool_)
+        self._used += _admit(self._hi, self._lo, self._values, self._taken, hi, lo, values, oldest, within, admitted)
+        return admitted
 
     def items(self) -> tuple[Keys, Keys, Ints]:
         """Every key and value, in no order."""
@@ -60,60 +66,67 @@ class PairTable:
         gone = len(values) - int(keep.sum())
         if gone:
             self._allocate(max(64, int(keep.sum() / _LOAD * 1.5)))
-            self.put(hi[keep], lo[keep], values[keep])
+            self._used = _raise_to(self._hi, self._lo, self._values, self._taken, hi[keep], lo[keep], values[keep])
         return gone
 
     def _allocate(self, at_least: int) -> None:
         size = 1 << (at_least - 1).bit_length()
-        self._mask = np.uint64(size - 1)
         self._hi = np.zeros(size, np.uint64)
         self._lo = np.zeros(size, np.uint64)
         self._values = np.zeros(size, np.int64)
         self._taken = np.zeros(size, np.bool_)
-        self._used = 0
-
-    def _home(self, hi: Keys, lo: Keys) -> Keys:
-        mixed = (hi ^ (lo >> _SHIFT) ^ (lo << np.uint64(7))) * _MULTIPLIER
-        slots: Keys = (mixed ^ (mixed >> np.uint64(32))) & self._mask
-        return slots
-
-    def _find(self, hi: Keys, lo: Keys) -> tuple[NDArray[np.intp], Bools]:
-        """The slot of each known key, or the free slot at which its probe ended."""
-        slot = self._home(hi, lo)
-        found = np.zeros(len(hi), np.bool_)
-        open_ = np.arange(len(hi))
-        while len(open_):
-            at = slot[open_]
-            taken = self._taken[at]
-            same = taken & (self._hi[at] == hi[open_]) & (self._lo[at] == lo[open_])
-            found[open_[same]] = True
-            open_ = open_[taken & ~same]
-            slot[open_] = (slot[open_] + np.uint64(1)) & self._mask
-        return slot.astype(np.intp), found
-
-    def _place(self, hi: Keys, lo: Keys) -> tuple[NDArray[np.intp], Bools]:
-        """The slot of each key, making room for new ones."""
-        self._grow(len(hi))
-        slot, found = self._find(hi, lo)
-        result, open_ = slot, np.flatnonzero(~found)
-        while len(open_):
-            # Several new keys may have ended at one free slot: the first takes it, the others go on probing.
-            _, first = np.unique(result[open_], return_index=True)
-            winners = open_[first]
-            at = result[winners]
-            self._hi[at], self._lo[at], self._values[at], self._taken[at] = hi[winners], lo[winners], 0, True
-            self._used += len(winners)
-            losers = np.ones(len(open_), np.bool_)
-            losers[first] = False
-            open_ = open_[losers]
-            if len(open_):
-                result[open_], _ = self._find(hi[open_], lo[open_])
-        return result, found
 
     def _grow(self, incoming: int) -> None:
         if self._used + incoming <= _LOAD * self.slots:
             return
         hi, lo, values = self.items()
         self._allocate(max(2 * self.slots, int((self._used + incoming) / _LOAD) + 1))
-        if len(hi):
-            self.put(hi, lo, values)
+        _raise_to(self._hi, self._lo, self._values, self._taken, hi, lo, values)
+
+
+@compiled
+def _slot_of(held_hi: Keys, held_lo: Keys, taken: Bools, hi: np.uint64, lo: np.uint64) -> np.int64:
+    """The slot of a key, or the free one where it belongs."""
+    mask = np.int64(len(taken) - 1)
+    mixed = (hi ^ (lo >> np.uint64(29)) ^ (lo << np.uint64(7))) * np.uint64(0x9E3779B97F4A7C15)
+    slot = np.int64((mixed ^ (mixed >> np.uint64(32))) & np.uint64(mask))
+    while taken[slot] and (held_hi[slot] != hi or held_lo[slot] != lo):
+        slot = (slot + 1) & mask
+    return slot
+
+
+@compiled
+def _get(held_hi: Keys, held_lo: Keys, held: Ints, taken: Bools, hi: Keys, lo: Keys, found: Bools, values: Ints) -> None:
+    for i in range(len(hi)):
+        slot = _slot_of(held_hi, held_lo, taken, hi[i], lo[i])
+        found[i], values[i] = taken[slot], held[slot]
+
+
+@compiled
+def _raise_to(held_hi: Keys, held_lo: Keys, held: Ints, taken: Bools, hi: Keys, lo: Keys, values: Ints) -> int:
+    new = 0
+    for i in range(len(hi)):
+        slot = _slot_of(held_hi, held_lo, taken, hi[i], lo[i])
+        if not taken[slot]:
+            held_hi[slot], held_lo[slot], held[slot], taken[slot] = hi[i], lo[i], values[i], True
+            new += 1
+        elif values[i] > held[slot]:
+            held[slot] = values[i]
+    return new
+
+
+@compiled
+def _admit(
+    held_hi: Keys, held_lo: Keys, held: Ints, taken: Bools, hi: Keys, lo: Keys, values: Ints, oldest: Ints, within: int, admitted: Bools
+) -> int:
+    new = 0
+    for i in range(len(hi)):
+        slot = _slot_of(held_hi, held_lo, taken, hi[i], lo[i])
+        if not taken[slot]:
+            held_hi[slot], held_lo[slot], held[slot], taken[slot] = hi[i], lo[i], values[i], True
+            admitted[i] = True
+            new += 1
+        elif held[slot] < oldest[i] or abs(values[i] - held[slot]) > within:
+            held[slot] = max(held[slot], values[i])
+            admitted[i] = True
+    return new

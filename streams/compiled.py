@@ -1,0 +1,37 @@
+"""Loops over bytes and numbers that run as machine code: plain functions on numpy arrays, compiled by numba.
+
+They release the interpreter's lock while they run, so that fetching and the pages go on beside them. What was compiled is kept beside the
+source, or, where that cannot be written, in the user's cache directory (NUMBA_CACHE_DIR names another); without any, each process compiles
+anew, which takes some ten seconds. `streams.ingest.warm_up` compiles everything beforehand.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar, cast
+
+import numba
+from numba.core.caching import InTreeCacheLocator
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """The function as machine code, made when it is first called. Integers wrap around and indexes are not checked in it."""
+    try:
+        made = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:  # nowhere to keep it
+        made = numba.njit(nogil=True, error_model="numpy")(function)
+    return cast("Callable[P, R]", made)
+
+
+class Built(InTreeCacheLocator):
+    """Takes what was compiled when an image was built, though nothing can be written there: NUMBA_CACHE_LOCATOR_CLASSES names it."""
+
+    def ensure_cache_path(self) -> None:
+        """Raises OSError where nothing was compiled."""
+        path = str(self._cache_path)
+        if not os.path.isdir(path):
+            raise OSError(f"nothing was compiled in {path}")

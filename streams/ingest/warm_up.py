@@ -1,0 +1,30 @@
+"""Compiles every loop of a worker, or loads what was compiled before: `python -m streams.ingest.warm_up` in an image that is built."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from streams.config import Money, Topic
+from streams.ingest.decode import Decoder
+from streams.ingest.dedupe import Seen, digests
+from streams.ingest.users import user_hasher
+
+_EVENT = b"""{"event_id": "e-1", "occurred_at": "2026-01-01T00:00:00Z", "campaign_id": "c-1", "channel": "search", "kind": "view",
+ "user_id": "u-1", "cost": "0.42", "dwell_ms": 1, "rating": 4.5, "landing_page": "\\u00e9", "more": [{}]}"""
+
+
+def warm_up() -> None:
+    """Take one event through everything that is compiled."""
+    event = SimpleNamespace(value=_EVENT, key=b"c-1", timestamp=0)
+    columns, _ = Decoder(Topic.ENGAGEMENTS, Money()).decode([event])
+    user_hasher("")(["u-1"])
+    seen = Seen(0)
+    seen.admit(columns.event_id, columns.record_time)
+    seen.load(np.column_stack((digests(["e-2"]), np.zeros(1, np.uint64))))
+    seen.forget(1)
+
+
+if __name__ == "__main__":
+    warm_up()
