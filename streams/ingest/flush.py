@@ -8,6 +8,7 @@ written here.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -117,7 +118,8 @@ class PartitionFlusher:
         if self._decoder is None:
             self._register(records, result)
             return
-        columns, result.refusals = self._decoder.decode(records)
+        # Compiled loops run beside the interpreter: another partition's flush, the fetching and the pages go on meanwhile.
+        columns, result.refusals = await asyncio.to_thread(self._decoder.decode, records)
         columns = self._judge_times(columns, result)
         self._note_event_time(columns, result.meta)
         if self.topic is Topic.SPEND:
