@@ -16,7 +16,7 @@ from tests.unit.agreement import agree, decoded
 from tests.unit.hostile_events import Sent, valid
 
 PLAIN = json.dumps(valid(Topic.ENGAGEMENTS)).encode()
-SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text())
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text())
 VALUES: st.SearchStrategy[Any] = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=20
 )
