@@ -18,7 +18,7 @@ _START = np.array(
     ],
     np.uint64,
 )
-#: In which order each round takes the words of a block.
+#: In which order each round takes the words of a block; after the last it begins again.
 _ORDER = np.array(
     [
         [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
@@ -31,8 +31,6 @@ _ORDER = np.array(
         [13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10],
         [6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5],
         [10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0],
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
-        [14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3],
     ],
     np.int64,
 )
@@ -84,7 +82,7 @@ def _compress(state: Words, block: Words, taken: int, last: bool) -> None:
     if last:
         v14 = ~v14
     for turn in range(12):
-        o = _ORDER[turn]
+        o = _ORDER[turn % len(_ORDER)]
         v0, v4, v8, v12 = _mixed(v0, v4, v8, v12, block[o[0]], block[o[1]])
         v1, v5, v9, v13 = _mixed(v1, v5, v9, v13, block[o[2]], block[o[3]])
         v2, v6, v10, v14 = _mixed(v2, v6, v10, v14, block[o[4]], block[o[5]])

@@ -20,7 +20,7 @@ from streams.ingest.columns import ABSENT, Columns
 from streams.ingest.decode_fields import CURRENCY, EVENT_ID, FIELDS, REQUIRED
 from streams.ingest.decode_numbers import hundredths, integers, own_micros, to_reporting
 from streams.ingest.decode_scan import ABSENT as NO_VALUE
-from streams.ingest.decode_scan import ESCAPED, TEXT, Span
+from streams.ingest.decode_scan import ESCAPED, Span
 from streams.ingest.decode_text import Numbering, check_lengths, text_of
 from streams.ingest.decode_times import epoch_ms
 from streams.ingest.dedupe import digests, digests_of_bytes
@@ -51,7 +51,7 @@ class ColumnBuilder:
         `first` is the position of the first of these records in the batch; `sure` tells which of the spans mean something.
         """
         for name in REQUIRED & spans.keys():
-            sure &= (spans[name].form != NO_VALUE) & ~((spans[name].form == TEXT) & (spans[name].start == spans[name].stop))
+            sure &= spans[name].form != NO_VALUE
         check_lengths(spans["event_id"], EVENT_ID.longest, EVENT_ID.required, sure)
         for name, field in self._fields.checked.items():
             check_lengths(spans[name], field.longest, field.required, sure)

@@ -109,7 +109,7 @@ def _decimals(
     buffer: Bytes, start: Ints, stop: Ints, form: Bytes, places: int, most: int, as_text: bool, result: Ints, sure: Bools
 ) -> None:
     for i in range(len(result)):
-        if not sure[i] or form[i] == ABSENT or (form[i] == TEXT and stop[i] == start[i]):
+        if not sure[i] or form[i] == ABSENT:
             continue
         value = -1
         if form[i] == NUMBER or (as_text and form[i] == TEXT):
@@ -123,7 +123,7 @@ def _decimals(
 @compiled
 def _integers(buffer: Bytes, start: Ints, stop: Ints, form: Bytes, most: int, result: Ints, sure: Bools) -> None:
     for i in range(len(result)):
-        if not sure[i] or form[i] == ABSENT or (form[i] == TEXT and stop[i] == start[i]):
+        if not sure[i] or form[i] == ABSENT:
             continue
         value = -1
         if form[i] == NUMBER and stop[i] - start[i] <= _MOST_DIGITS:

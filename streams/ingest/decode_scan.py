@@ -20,8 +20,8 @@ Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-#: What a field's value is. TEXT lies between its quotes as it is meant, ESCAPED text has backslashes in it; OTHER: an array, an object,
-#: true, false, or a text with half a surrogate pair.
+#: What a field's value is. ABSENT: no field, null or "". TEXT lies between its quotes as it is meant, ESCAPED text has backslashes in it;
+#: OTHER: an array, an object, true, false, or a text with half a surrogate pair.
 ABSENT, TEXT, ESCAPED, NUMBER, OTHER = 0, 1, 2, 3, 4
 
 _DEEPEST = 60
@@ -62,9 +62,9 @@ class Scanner:
 
     def scan(self, values: Sequence[bytes | None]) -> tuple[dict[str, Span], Bools]:
         """The fields of these records, and which records are sure; of the others the spans mean nothing."""
-        joined = b"".join([value or b"" for value in values])
-        ends = np.cumsum(np.fromiter((len(value or b"") for value in values), np.int64, len(values)))
-        buffer = np.frombuffer(joined, np.uint8)
+        records = [value or b"" for value in values]
+        ends = np.cumsum(np.fromiter(map(len, records), np.int64, len(records)))
+        buffer = np.frombuffer(b"".join(records), np.uint8)
         shape = (len(self.names), len(values))
         start, stop, form = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.uint8)
         sure = np.zeros(len(values), np.bool_)
@@ -377,7 +377,7 @@ def _scan_record(
             if i < 0:
                 return False
             seen |= what
-            kind = OTHER if what & _HALF_A_PAIR else ESCAPED if what & _HAS_ESCAPES else TEXT
+            kind = ABSENT if i == value else OTHER if what & _HALF_A_PAIR else ESCAPED if what & _HAS_ESCAPES else TEXT
             last = i
             i += 1
         elif c == 0x2D or 0x30 <= c <= 0x39:

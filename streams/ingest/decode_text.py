@@ -75,7 +75,7 @@ class Numbering:
         written = [b"" if text is None else json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8") for text in texts]
         ends = np.cumsum([len(each) for each in written], dtype=np.int64)
         starts = np.concatenate((np.zeros(1, np.int64), ends[:-1]))
-        form = np.full(len(written), ESCAPED, np.uint8)
+        form = np.where(ends > starts, ESCAPED, ABSENT).astype(np.uint8)
         return self.add(Span(np.frombuffer(b"".join(written), np.uint8), starts, ends, form), np.ones(len(written), np.bool_))
 
     def coded(self, codes: Ints, as_kept: Callable[[str], str] | None = None) -> Coded:
@@ -153,7 +153,7 @@ def _number(
     sure: Bools,
 ) -> int:
     for i in range(len(codes)):
-        if not sure[i] or form[i] == ABSENT or start[i] == stop[i]:
+        if not sure[i] or form[i] == ABSENT:
             continue
         if form[i] != TEXT and form[i] != ESCAPED:
             sure[i] = False
@@ -201,7 +201,7 @@ def _check_lengths(buffer: Bytes, start: Ints, stop: Ints, form: Bytes, longest:
     for i in range(len(sure)):
         if not sure[i]:
             continue
-        if form[i] == ABSENT or (form[i] == TEXT and start[i] == stop[i]):
+        if form[i] == ABSENT:
             sure[i] = not required
         elif form[i] != TEXT and form[i] != ESCAPED:
             sure[i] = False

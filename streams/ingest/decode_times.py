@@ -34,7 +34,7 @@ def epoch_ms(times: Span, sure: Bools) -> Ints:
 @compiled
 def _times(buffer: Bytes, start: Ints, stop: Ints, form: Bytes, result: Ints, sure: Bools) -> None:
     for i in range(len(result)):
-        if not sure[i] or form[i] == ABSENT or (form[i] == TEXT and stop[i] == start[i]):
+        if not sure[i] or form[i] == ABSENT:
             continue
         value = _UNSURE
         if form[i] == TEXT:
