@@ -111,12 +111,13 @@ class Numbering:
             self._fine += [len(text) <= self._longest and (self._judge is None or self._judge(text)) for text in new]
             self._all_fine = all(self._fine)
 
-    def _make_room(self, rows: int, size: int) -> None:
+    def _make_room(self, texts: int, size: int) -> None:
+        """For so many more texts, of so many bytes together: compiled loops write without a look at where an array ends."""
         count = len(self._values)
-        if count + rows > len(self._hashes):
-            size = 2 << (count + rows).bit_length()
-            self._hashes, self._bounds = _larger(self._hashes, count, size), _larger(self._bounds, count + 1, size + 1)
-            self._table = np.zeros(2 * size, np.int64)
+        if count + texts > len(self._hashes):
+            numbers = 2 << (count + texts).bit_length()
+            self._hashes, self._bounds = _larger(self._hashes, count, numbers), _larger(self._bounds, count + 1, numbers + 1)
+            self._table = np.zeros(2 * numbers, np.int64)
             _fill(self._table, self._hashes, count)
         used = int(self._bounds[count])
         if used + size > len(self._bytes):

@@ -79,6 +79,14 @@ def test_they_agree_on_batches_of_several_blocks_with_strange_records_among_them
     agree(topic, records)
 
 
+def test_long_texts_after_many_short_ones_find_room() -> None:
+    """Where more numbers are needed than there is room for, and more bytes too."""
+    records = [sent(Topic.CLICKS, event_id=f"e-{i}", user_id=f"{i}" if i < 1_024 else f"{i:0120}") for i in range(6_000)]
+    columns, refused = decoded(Topic.CLICKS, records)
+    assert not refused
+    assert columns.user_id.strings() == [f"{i}" if i < 1_024 else f"{i:0120}" for i in range(6_000)]
+
+
 def test_no_record_reaches_into_the_next_one() -> None:
     whole = sent(Topic.CLICKS).value
     assert whole is not None
