@@ -129,12 +129,10 @@ def _record_times(records: Sequence[Any]) -> Ints:
 
 
 def _digests(ids: Span, rows: Ints) -> NDArray[np.uint64]:
-    whole = memoryview(ids.buffer)  # type: ignore[arg-type]  # an array of bytes is a buffer
-    found: list[bytes | memoryview] = [
-        whole[start:stop] for start, stop in zip(ids.start[rows].tolist(), ids.stop[rows].tolist(), strict=True)
-    ]
+    whole = ids.buffer.tobytes()  # its slices are made sooner than those of a view
+    found = [whole[start:stop] for start, stop in zip(ids.start[rows].tolist(), ids.stop[rows].tolist(), strict=True)]
     for i in np.flatnonzero(ids.form[rows] == ESCAPED).tolist():
-        found[i] = text_of(bytes(found[i])).encode()
+        found[i] = text_of(found[i]).encode()
     return digests_of_bytes(found)
 
 

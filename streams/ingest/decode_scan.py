@@ -90,9 +90,11 @@ def hash_of(buffer: Bytes, start: int, stop: int) -> Any:
         value = (value ^ _eight_bytes(buffer, i)) * _MULTIPLIER
         value ^= value >> np.uint64(29)
         i += 8
+    last = np.uint64(0)
     while i < stop:
-        value = (value ^ np.uint64(buffer[i])) * _MULTIPLIER
+        last = (last << np.uint64(8)) | np.uint64(buffer[i])
         i += 1
+    value = (value ^ last) * _MULTIPLIER
     value = (value ^ (value >> np.uint64(32))) * _MULTIPLIER
     return value ^ (value >> np.uint64(29))
 
@@ -100,9 +102,15 @@ def hash_of(buffer: Bytes, start: int, stop: int) -> Any:
 @compiled
 def same_bytes(one: Bytes, at: int, other: Bytes, other_at: int, length: int) -> bool:
     """Whether `length` bytes are the same in two buffers."""
-    for k in range(length):  # noqa: SIM110 # no generators in compiled code
+    k = 0
+    while k + 8 <= length:
+        if _eight_bytes(one, at + k) != _eight_bytes(other, other_at + k):
+            return False
+        k += 8
+    while k < length:
         if one[at + k] != other[other_at + k]:
             return False
+        k += 1
     return True
 
 
@@ -140,29 +148,33 @@ def _code_unit(buffer: Bytes, i: int, end: int) -> int:
 
 
 @compiled
-def _all_plain(word: Any) -> bool:
-    """Whether none of eight bytes is a quote, a backslash, a control character or not ASCII.
+def _plain_bytes(word: Any) -> int:
+    """How many of eight bytes come before the first quote, backslash, control character or byte that is not ASCII.
 
-    A byte is zero where taking 1 from it borrows: x - 1 has the highest bit that x has not.
+    A byte is zero where taking 1 from it borrows: x - 1 has the highest bit that x has not. A borrow may go on upwards, so that the lowest
+    bit that is found is right, and those above it need not be.
     """
     ones, highest = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
     quotes, slashes = word ^ (ones * np.uint64(0x22)), word ^ (ones * np.uint64(0x5C))
     found = ((quotes - ones) & ~quotes) | ((slashes - ones) & ~slashes) | ((word - ones * np.uint64(0x20)) & ~word) | word
-    return bool((found & highest) == 0)
+    found &= highest
+    if found == 0:
+        return 8
+    # The bits below the lowest one found: one in each byte before it, which the multiplication adds up in the highest byte.
+    below = (found & (~found + np.uint64(1))) - np.uint64(1)
+    return int(((below & ones) * ones) >> np.uint64(56)) - 1
 
 
 @compiled
 def _end_of_text(buffer: Bytes, i: int, end: int) -> tuple[int, int]:
     """From behind the opening quote: where the closing one is, or -1, and what stands between."""
     what = _PLAIN
-    look = i
     while i < end:
-        if i >= look and i + 8 <= end:
-            if _all_plain(_eight_bytes(buffer, i)):
-                i += 8
-                look = i
+        if i + 8 <= end:
+            plain = _plain_bytes(_eight_bytes(buffer, i))
+            i += plain
+            if plain == 8:
                 continue
-            look = i + 8
         c = buffer[i]
         if c == 0x22:
             return i, what
@@ -347,7 +359,17 @@ def _field_of(buffer: Bytes, start: int, stop: int, names: Bytes, ends: Ints, ta
 
 @compiled
 def _scan_record(
-    buffer: Bytes, begin: int, end: int, record: int, names: Bytes, ends: Ints, table: Ints, start: Ints, stop: Ints, form: Bytes
+    buffer: Bytes,
+    begin: int,
+    end: int,
+    record: int,
+    names: Bytes,
+    ends: Ints,
+    table: Ints,
+    follows: Ints,
+    start: Ints,
+    stop: Ints,
+    form: Bytes,
 ) -> bool:
     i = _after_space(buffer, begin, end)
     if i >= end or end - begin > MAX_BYTES or buffer[i] != 0x7B:
@@ -356,13 +378,24 @@ def _scan_record(
     if i < end and buffer[i] == 0x7D:
         return _after_space(buffer, i + 1, end) == end
     seen = _PLAIN
+    before = len(follows) - 1
     while i < end and buffer[i] == 0x22:
         key = i + 1
-        i, what = _end_of_text(buffer, key, end)
-        if i < 0 or what & _HAS_ESCAPES:
-            return False
-        seen |= what
-        field = _field_of(buffer, key, i, names, ends, table)
+        # Records of one producer have their fields in one order, mostly.
+        field = follows[before]
+        length = ends[field + 1] - ends[field]
+        if key + length < end and buffer[key + length] == 0x22 and same_bytes(names, ends[field], buffer, key, length):
+            i = key + length
+            before = field
+        else:
+            i, what = _end_of_text(buffer, key, end)
+            if i < 0 or what & _HAS_ESCAPES:
+                return False
+            seen |= what
+            field = _field_of(buffer, key, i, names, ends, table)
+            if field >= 0:
+                follows[before] = field
+                before = field
         i = _after_space(buffer, i + 1, end)
         if i >= end or buffer[i] != 0x3A:
             return False
@@ -411,7 +444,9 @@ def _scan(
     buffer: Bytes, record_ends: Ints, names: Bytes, ends: Ints, table: Ints, start: Ints, stop: Ints, form: Bytes, sure: Bools
 ) -> None:
     begin = 0
+    # Per field, and last for the beginning: the field that came after it last.
+    follows = np.zeros(len(ends), np.int64)
     for record in range(len(record_ends)):
         end = record_ends[record]
-        sure[record] = _scan_record(buffer, begin, end, record, names, ends, table, start, stop, form)
+        sure[record] = _scan_record(buffer, begin, end, record, names, ends, table, follows, start, stop, form)
         begin = end
