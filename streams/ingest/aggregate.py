@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.ingest.coded import Coded
+from streams.ingest.grouping import numbered, sum_by
 from streams.tables.windows import RowKey
 
 Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint32]
-
-_EXACT_IN_DOUBLE = 2**53
 
 
 @dataclass(slots=True)
@@ -54,19 +53,10 @@ def aggregate(facts: Facts, cubes: Mapping[str, tuple[str, ...]], pane: int) -> 
     return {cube: _cells(facts, dimensions, starts, pane_number) for cube, dimensions in cubes.items()}
 
 
-def sum_by(index: Ints, amounts: Ints, size: int) -> Ints:
-    """Exact sums of `amounts` per `index`, as int64 of length `size`."""
-    if float(np.abs(amounts).sum(dtype=np.float64)) < _EXACT_IN_DOUBLE:
-        return np.bincount(index, weights=amounts, minlength=size).astype(np.int64)
-    result = np.zeros(size, np.int64)
-    np.add.at(result, index, amounts)
-    return result
-
-
 def _cells(facts: Facts, dimensions: tuple[str, ...], starts: Ints, pane_number: Ints) -> Cells:
     keys, row = _rows(facts.dimensions, dimensions, len(facts.times))
-    cell_key, cell = np.unique(pane_number * len(keys) + row, return_inverse=True)
-    size = len(cell_key)
+    cell, first = numbered(pane_number * len(keys) + row)
+    size = len(first)
     values = {}
     for measure, amounts in facts.values.items():
         summed = sum_by(cell, amounts, size)
@@ -79,16 +69,14 @@ def _cells(facts: Facts, dimensions: tuple[str, ...], starts: Ints, pane_number:
     for sketch, (fact, bucket) in facts.buckets.items():
         pairs_, counts = np.unique((cell[fact] << 16) | bucket, return_counts=True)
         buckets[sketch] = (pairs_ >> 16, pairs_ & 0xFFFF, counts.astype(np.int64))
-    return Cells(keys, starts[cell_key // len(keys)], cell_key % len(keys), values, users, buckets)
+    return Cells(keys, starts[pane_number[first]], row[first], values, users, buckets)
 
 
 def _rows(columns: Mapping[str, Coded], dimensions: tuple[str, ...], length: int) -> tuple[list[RowKey], Ints]:
     """The different row keys of a cube, and the number of each fact's row among them."""
-    combined = np.zeros(length, np.int64)
+    row, first = np.zeros(length, np.int64), np.zeros(1, np.int64)
     for dimension in dimensions:
         # Compact at every step, so that no product of many wide columns can overflow.
-        _, combined = np.unique(combined * len(columns[dimension].values) + columns[dimension].codes, return_inverse=True)
-    if not dimensions:
-        return [()], combined
-    _, first = np.unique(combined, return_index=True)
-    return list(zip(*(columns[d].rows(first).strings() for d in dimensions), strict=True)), combined
+        column = columns[dimension]
+        row, first = numbered(row * len(column.values) + column.codes)
+    return list(zip(*(columns[d].rows(first).strings() for d in dimensions), strict=True)) if dimensions else [()], row

@@ -9,7 +9,9 @@ import numpy as np
 from streams.config import Money, Topic
 from streams.ingest.decode import Decoder
 from streams.ingest.dedupe import Seen, digests
+from streams.ingest.grouping import numbered, sum_by
 from streams.ingest.users import user_hasher
+from streams.tables.sketchlogs import ReachLog
 
 _EVENT = b"""{"event_id": "e-1", "occurred_at": "2026-01-01T00:00:00Z", "campaign_id": "c-1", "channel": "search", "kind": "view",
  "user_id": "u-1", "cost": "0.42", "dwell_ms": 1, "rating": 4.5, "landing_page": "\\u00e9", "more": [{}]}"""
@@ -24,6 +26,9 @@ def warm_up() -> None:
     seen.admit(columns.event_id, columns.record_time)
     seen.load(np.column_stack((digests(["e-2"]), np.zeros(1, np.uint64))))
     seen.forget(1)
+    one = np.ones(1, np.int64)
+    sum_by(numbered(one)[0], one, 1)
+    ReachLog(np.ones(1, np.uint64))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ Registers = NDArray[np.uint8]
 SPARSE_LIMIT = 4_096
 PRECISION = 14
 REGISTERS = 1 << PRECISION
-_RANK_BITS = 32 - PRECISION
+RANK_BITS = 32 - PRECISION
 
 _GAMMA = 1.02
 _LOG_GAMMA = math.log(_GAMMA)
@@ -31,15 +31,15 @@ _LOG_GAMMA = math.log(_GAMMA)
 
 def register_and_rank(hashes: NDArray[np.uint32]) -> tuple[Ints, NDArray[np.uint8]]:
     """The HyperLogLog register of each hash (its first 14 bits) and its rank (leading zeros of the rest, plus one)."""
-    register = (hashes >> np.uint32(_RANK_BITS)).astype(np.int64)
-    rest = (hashes & np.uint32((1 << _RANK_BITS) - 1)).astype(np.float64)
+    register = (hashes >> np.uint32(RANK_BITS)).astype(np.int64)
+    rest = (hashes & np.uint32((1 << RANK_BITS) - 1)).astype(np.float64)
     exponent = np.frexp(rest)[1]  # 0 for 0, else floor(log2) + 1
-    return register, (_RANK_BITS - exponent + 1).astype(np.uint8)
+    return register, (RANK_BITS - exponent + 1).astype(np.uint8)
 
 
 def estimate_registers(registers: Registers) -> float:
     """How many distinct hashes filled the registers (Ertl 2017, improved raw estimator)."""
-    q = _RANK_BITS
+    q = RANK_BITS
     counts = np.bincount(registers, minlength=q + 2)
     m = float(REGISTERS)
     z = m * _tau(1.0 - counts[q + 1] / m)

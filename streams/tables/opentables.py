@@ -14,12 +14,12 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.ingest.aggregate import Cells, sum_by
+from streams.ingest.aggregate import Cells
+from streams.ingest.grouping import sum_by
 from streams.panes.ladder import DAY_MS, Ladder, Level
 from streams.tables import chunks
 from streams.tables.keys import KINDS, PartitionKeys, pane_name
 from streams.tables.sketchlogs import CountLog, ReachLog
-from streams.tables.sortedkeys import ascending
 from streams.tables.windows import RowKey
 
 Ints = NDArray[np.int64]
@@ -263,17 +263,17 @@ class OpenTables:
     ) -> None:
         """Add users to the panes of every level that are still kept.
 
-        Sorted once for all levels: what changes nothing in a pane changes nothing in the coarser pane around it, so that each level goes
-        on with what the one before it kept.
+        What changes nothing in a pane changes nothing in the coarser pane around it, so that each level goes on with what the one before
+        it kept.
         """
         entries = (codes[cell].astype(np.uint64) << np.uint64(32)) | hashes
-        fresh = {start: ascending(entries[at]) for start, at in _grouped(pane_of_cell[cell])}
+        fresh = {start: entries[at] for start, at in _grouped(pane_of_cell[cell])}
         for level, starts in kept.items():
             parts: dict[int, list[NDArray[np.uint64]]] = {}
             for start, part in fresh.items():
                 if len(part):
                     parts.setdefault(start - start % level.size, []).append(part)
-            fresh = {start: found[0] if len(found) == 1 else ascending(np.concatenate(found)) for start, found in parts.items()}
+            fresh = {start: found[0] if len(found) == 1 else np.concatenate(found) for start, found in parts.items()}
             for start, part in fresh.items():
                 if start in starts:
                     fresh[start] = part[self._cube(cube, (level.size, start)).users().add(part)]

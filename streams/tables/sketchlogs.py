@@ -6,26 +6,38 @@ merge by being read one after the other, so a reader needs no more than the byte
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.kpis.sketches import REGISTERS, SPARSE_LIMIT, register_and_rank
-from streams.tables.sortedkeys import SortedKeys, SortedSet, ascending
+from streams.compiled import compiled
+from streams.kpis.sketches import RANK_BITS, REGISTERS, SPARSE_LIMIT, Registers
+from streams.tables.sortedkeys import SortedKeys
 
 Ints = NDArray[np.int64]
 Entries = NDArray[np.uint64]
 Bools = NDArray[np.bool_]
+#: A number per row code.
+Rows = NDArray[np.int32]
 
 _32 = np.uint64(32)
 _LOW_32 = np.uint64(0xFFFF_FFFF)
 _MAX_COUNT = 0xFFFF
+#: The share of a hash table's slots that may be taken, and how many slots there are at least.
+_LOAD, _FEWEST_SLOTS = 0.6, 64
+#: Rows beyond the limit wait for registers until one has this many times as much: the whole table is walked for it.
+_PATIENCE = 2
 
 
 class ReachLog:
     """Distinct users per row. An entry is kept only when it changes what a reader would estimate."""
 
     def __init__(self, entries: Entries | None = None) -> None:
-        self._seen = SortedSet()
+        #: The entries of rows that are counted exactly, each plus one: a hash table with open addressing, 0 where a slot is free.
+        self._table = np.zeros(_FEWEST_SLOTS, np.uint64)
+        #: Slots of the table that are taken. An array, since compiled code counts it.
+        self._taken = np.zeros(1, np.int64)
         #: Per row code: distinct users while they are counted exactly, and which block of registers it has, -1 for none.
         self._count = np.zeros(0, np.int32)
         self._block = np.zeros(0, np.int32)
@@ -33,21 +45,22 @@ class ReachLog:
         self._registers = np.zeros(0, np.uint8)
         self._pending: list[Entries] = []
         if entries is not None and len(entries):
-            self.add(ascending(entries))
+            self._move(len(entries))
+            self.add(entries.copy())
             self._pending.clear()
 
     def add(self, entries: Entries) -> Bools:
-        """Add entries, ascending and different from each other; returns which of them changed a row."""
-        codes = (entries >> _32).astype(np.int64)
-        self._make_room(int(codes[-1]) + 1)
-        if self._blocks:
-            block = self._block[codes]
-            dense = block >= 0
-            changed = np.empty(len(entries), np.bool_)
-            changed[dense] = self._raise(block[dense], entries[dense])
-            changed[~dense] = self._count_exactly(codes[~dense], entries[~dense])
-        else:
-            changed = self._count_exactly(codes, entries)
+        """Add entries, in any order and perhaps more than once; returns which of them changed a row."""
+        self._make_room(int(entries.max() >> _32) + 1)
+        changed = np.zeros(len(entries), np.bool_)
+        done = 0
+        while done < len(entries):
+            done = _add(self._table, self._taken, self._count, self._block, self._registers, entries, done, changed)
+            if done < len(entries):
+                self._move(2 * int(self._taken[0]))
+        large = (self._count >= SPARSE_LIMIT) & (self._block < 0)
+        if (self._count[large] >= _PATIENCE * SPARSE_LIMIT).any():
+            self._make_dense(np.flatnonzero(large))
         kept = entries if changed.all() else entries[changed]
         if len(kept):
             self._pending.append(kept)
@@ -62,7 +75,7 @@ class ReachLog:
     @property
     def cells(self) -> int:
         """Memory held, in table cells of 8 bytes."""
-        return len(self._seen) + len(self._count) + len(self._registers) // 8
+        return len(self._table) + len(self._count) + len(self._registers) // 8
 
     def _make_room(self, rows: int) -> None:
         if rows > len(self._count):
@@ -70,32 +83,20 @@ class ReachLog:
             self._count = np.concatenate((self._count, np.zeros(more, np.int32)))
             self._block = np.concatenate((self._block, np.full(more, -1, np.int32)))
 
-    def _count_exactly(self, codes: Ints, entries: Entries) -> Bools:
-        if not len(entries):
-            return np.zeros(0, np.bool_)
-        new = self._seen.add(entries)
-        starts = np.flatnonzero(np.diff(codes, prepend=-1))
-        rows = codes[starts]
-        self._count[rows] += np.add.reduceat(new, starts, dtype=np.int32)
-        for code in rows[self._count[rows] >= SPARSE_LIMIT].tolist():
-            self._make_dense(code)
-        return new
+    def _make_dense(self, codes: Ints) -> None:
+        """Give these rows registers instead of their entries in the table."""
+        self._block[codes] = np.arange(self._blocks, self._blocks + len(codes))
+        self._blocks += len(codes)
+        if (missing := self._blocks * REGISTERS - len(self._registers)) > 0:
+            self._registers = np.concatenate((self._registers, np.zeros(max(missing, len(self._registers)), np.uint8)))
+        self._move(int(self._taken[0] - self._count[codes].sum()))
 
-    def _make_dense(self, code: int) -> None:
-        block = self._blocks
-        self._blocks += 1
-        if self._blocks * REGISTERS > len(self._registers):
-            self._registers = np.concatenate((self._registers, np.zeros(max(REGISTERS, len(self._registers)), np.uint8)))
-        self._block[code] = block
-        entries = self._seen.between(code << 32, (code + 1) << 32)
-        self._raise(np.full(len(entries), block, np.int32), entries)
-
-    def _raise(self, block: NDArray[np.int32], entries: Entries) -> Bools:
-        register, rank = register_and_rank((entries & _LOW_32).astype(np.uint32))
-        place = block.astype(np.int64) * REGISTERS + register
-        higher: Bools = rank > self._registers[place]
-        np.maximum.at(self._registers, place[higher], rank[higher])
-        return higher
+    def _move(self, expected: int) -> None:
+        """Into a table with room for so many entries; those of rows with registers go there."""
+        slots = max(_FEWEST_SLOTS, 1 << int(expected / _LOAD).bit_length())
+        old, self._table = self._table, np.zeros(slots, np.uint64)
+        self._taken[0] = 0
+        _refill(self._table, self._taken, self._block, self._registers, old)
 
 
 class CountLog:
@@ -149,3 +150,61 @@ def _count_entries(keys: Entries, counts: Ints) -> Entries:
         more = counts > _MAX_COUNT
         keys, counts = keys[more], counts[more] - _MAX_COUNT
     return np.concatenate(result) if result else np.empty(0, np.uint64)
+
+
+@compiled
+def _slot_of(table: Entries, entry: Any) -> int:
+    """The slot of an entry, or the free one where it belongs."""
+    mask = len(table) - 1
+    mixed = entry * np.uint64(0x9E3779B97F4A7C15)
+    slot = np.int64((mixed ^ (mixed >> _32)) & np.uint64(mask))
+    while table[slot] != 0 and table[slot] != entry + np.uint64(1):
+        slot = (slot + 1) & mask
+    return int(slot)
+
+
+@compiled
+def _raise(registers: Registers, block: int, entry: Any) -> bool:
+    """Whether the entry raises a register of its row: see `kpis.sketches.register_and_rank`."""
+    value = np.int64(entry & _LOW_32)
+    place = block * REGISTERS + (value >> RANK_BITS)
+    rank = 1
+    while rank <= RANK_BITS and not (value >> (RANK_BITS - rank)) & 1:
+        rank += 1
+    if rank <= registers[place]:
+        return False
+    registers[place] = rank
+    return True
+
+
+@compiled
+def _add(table: Entries, taken: Ints, count: Rows, block: Rows, registers: Registers, entries: Entries, first: int, changed: Bools) -> int:
+    """Add the entries from the `first` on. Returns how far that went: up to the end, or until the table was full."""
+    most = np.int64(_LOAD * len(table))
+    for i in range(first, len(entries)):
+        code = np.int64(entries[i] >> _32)
+        if block[code] >= 0:
+            changed[i] = _raise(registers, block[code], entries[i])
+            continue
+        slot = _slot_of(table, entries[i])
+        if table[slot] == 0:
+            if taken[0] >= most:
+                return i
+            table[slot] = entries[i] + np.uint64(1)
+            taken[0] += 1
+            count[code] += 1
+            changed[i] = True
+    return len(entries)
+
+
+@compiled
+def _refill(table: Entries, taken: Ints, block: Rows, registers: Registers, old: Entries) -> None:
+    for k in range(len(old)):
+        if old[k] == 0:
+            continue
+        entry = old[k] - np.uint64(1)
+        if block[np.int64(entry >> _32)] >= 0:
+            _raise(registers, block[np.int64(entry >> _32)], entry)
+        else:
+            table[_slot_of(table, entry)] = old[k]
+            taken[0] += 1

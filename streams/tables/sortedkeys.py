@@ -1,4 +1,4 @@
-"""Sorted 64-bit keys, alone or with an integer each: 8 or 16 bytes an entry, loaded as stored, asked and extended in whole batches.
+"""Sorted 64-bit keys with an integer each: 16 bytes an entry, loaded as stored, asked and extended in whole batches.
 
 What came last stands in a small array of its own, which is merged into the large one when it has grown to a part of it, so that an addition
 costs little however large the whole is.
@@ -15,45 +15,6 @@ Bools = NDArray[np.bool_]
 
 #: The small array is merged when it holds more than this share of the large one, and at least so many.
 _SHARE, _AT_LEAST = 8, 4_096
-
-
-def ascending(keys: Keys) -> Keys:
-    """The different keys, in order. (numpy's `unique` hashes first, which takes ten times as long.)"""
-    ordered = np.sort(keys)
-    if len(ordered) < 2:
-        return ordered
-    first = np.empty(len(ordered), np.bool_)
-    first[0] = True
-    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
-    return ordered[first]
-
-
-class SortedSet:
-    """Keys given in one call must ascend and be different from each other."""
-
-    def __init__(self) -> None:
-        self._keys = np.empty(0, np.uint64)
-        self._new = np.empty(0, np.uint64)
-
-    def __len__(self) -> int:
-        return len(self._keys) + len(self._new)
-
-    def add(self, keys: Keys) -> Bools:
-        """Add keys; returns which of them were new."""
-        new = _missing(self._keys, keys)
-        if len(self._new):
-            new &= _missing(self._new, keys)
-        fresh = keys if new.all() else keys[new]
-        if len(fresh):
-            self._new = _joined(self._new, fresh)
-            if len(self._new) > max(_AT_LEAST, len(self._keys) // _SHARE):
-                self._keys, self._new = _joined(self._keys, self._new), np.empty(0, np.uint64)
-        return new
-
-    def between(self, low: int, high: int) -> Keys:
-        """The keys from `low` up to but not `high`, in no order."""
-        bounds = np.array([low, high], np.uint64)
-        return np.concatenate([part[slice(*np.searchsorted(part, bounds))] for part in (self._keys, self._new)])
 
 
 class SortedKeys:
@@ -95,25 +56,6 @@ class SortedKeys:
         if len(self._new_keys):
             self._keys, self._values = _merged(self._keys, self._values, self._new_keys, self._new_values)
             self._new_keys, self._new_values = np.empty(0, np.uint64), np.empty(0, np.int64)
-
-
-def _missing(known: Keys, keys: Keys) -> Bools:
-    """Which keys are not among those known."""
-    if not len(known):
-        return np.ones(len(keys), np.bool_)
-    at = np.searchsorted(known, keys)
-    at[at == len(known)] = 0
-    missing: Bools = known[at] != keys
-    return missing
-
-
-def _joined(keys: Keys, more: Keys) -> Keys:
-    """Two ascending arrays without a common key as one; the stable sort knows runs and merges them."""
-    if not len(keys):
-        return more
-    both = np.concatenate((keys, more))
-    both.sort(kind="stable")
-    return both
 
 
 def _added(known: Keys, held: Ints, keys: Keys, values: Ints) -> Bools:
