@@ -9,11 +9,13 @@ UV ?= uv
 # Two at a time, each with its own broker and Redis; PARALLEL= runs them one after the other.
 PARALLEL ?= -n 2 --dist worksteal
 TESTS ?= tests/integration
+# What makes use of compiled loops without servers.
+COMPILED := $(addprefix tests/unit/test_,$(addsuffix .py,decode decode_scan dedupe dedupe_properties grouping hashtable open_tables privacy sketches))
 # Versions and hashes for every platform and Python; where to fetch them from is the machine's own setting.
 LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo chaos test test-slow test-apache test-cluster fuzz bench lint format types audit lock clean
+.PHONY: help install demo chaos test test-slow test-apache test-cluster test-checked fuzz bench lint format types audit lock clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -37,8 +39,11 @@ test-apache: $(VENV)/.installed ## integration tests on a real Apache Kafka (nee
 test-cluster: $(VENV)/.installed ## integration tests on three Kafka nodes and a Redis Cluster of six (TESTS=... for some; needs Java and Maven)
 	@CAMPAIGNWATCH_TEST_KAFKA=cluster CAMPAIGNWATCH_TEST_REDIS=cluster exec $(BIN)/pytest -q -rfEs $(TESTS) $(ARGS)
 
+test-checked: $(VENV)/.installed ## what is compiled, with every index checked: compiled loops do not look where an array ends
+	@NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=.cache/checked exec $(BIN)/pytest -q -rfEs $(PARALLEL) $(COMPILED) $(ARGS)
+
 fuzz: $(VENV)/.installed ## hostile payloads, 100,000 of them (ARGS="--payloads 1000000 --seed 1"); the smallest that fails is saved
-	@exec $(BIN)/python -m tests.fuzz $(ARGS)
+	@NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=.cache/checked exec $(BIN)/python -m tests.fuzz $(ARGS)
 
 chaos: $(VENV)/.installed ## kill, freeze, cut and empty everything, and see that the tables are what the log says (45 min; ARGS="--rounds 5")
 	@exec $(BIN)/python -m tests.chaos $(ARGS)
