@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import struct
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.consumer.fetcher import PartitionRecords
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
+from aiokafka.errors import CorruptRecordException, KafkaTimeoutError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import calc_crc32c
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP, ConsumerMessage
 
@@ -113,23 +115,77 @@ async def test_idle_partitions_are_not_waited_for_at_the_expense_of_busy_ones(ri
     assert consumer._fetch_max_wait_ms == batches.FETCH_WAIT_MS <= 100
 
 
-async def test_only_the_consumer_that_is_marked_gets_bare_records() -> None:
-    builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 1 << 20)
-    builder.append(0, 1_790_000_000_000, b"c-1", b"{}", [])
-    stored = bytes(builder.build())
+class Assigned:
+    """An assignment in which a partition is read from an offset on."""
 
-    def fetched(consumer: AIOKafkaConsumer) -> Any:
-        tp = TopicPartition("clicks", 3)
-        values = PartitionRecords(tp, MemoryRecords(stored), None, 0, None, consumer._value_deserializer, True, 0)
-        (record,) = values
-        return record
+    active = True
+    paused = False
 
+    def __init__(self, position: int) -> None:
+        self.position = position
+
+    def state_value(self, _tp: TopicPartition) -> Assigned:
+        return self
+
+    def consumed_to(self, position: int) -> None:
+        self.position = position
+
+
+def stored(*batch_sizes: int, control: Collection[int] = ()) -> bytes:
+    """Batches of so many records each, as a broker sends them, offsets from 0; those numbered in `control` are markers of transactions."""
+    result, base = b"", 0
+    for number, size in enumerate(batch_sizes):
+        builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 1 << 20)
+        for i in range(size):
+            builder.append(i, 1_790_000_000_000 + base + i, b"c-1", b"%d" % (base + i), [])
+        batch = bytearray(builder.build())
+        batch[:8] = struct.pack(">q", base)
+        if number in control:
+            batch[22] |= 0x20
+            batch[17:21] = struct.pack(">I", calc_crc32c(bytes(batch[21:])))
+        result += batch
+        base += size
+    return result
+
+
+def taken(consumer: AIOKafkaConsumer, content: bytes, assigned: Assigned) -> list[Any]:
+    tp = TopicPartition("clicks", 3)
+    values = PartitionRecords(tp, MemoryRecords(content), None, assigned.position, None, consumer._value_deserializer, True, 0)
+    return list(FetchResult(tp, assignment=assigned, partition_records=values, backoff=0).getall())
+
+
+@pytest.fixture
+async def consumers() -> tuple[AIOKafkaConsumer, AIOKafkaConsumer]:
+    """One as the library has it, and one that is marked."""
     plain, marked = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1"), AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1")
     keep_bare(marked)
-    assert (fetched(plain).topic, fetched(plain).partition, fetched(plain).value) == ("clicks", 3, b"{}")
-    bare = fetched(marked)
-    assert (bare.offset, bare.timestamp, bare.key, bare.value) == (0, 1_790_000_000_000, b"c-1", b"{}")
-    assert not hasattr(bare, "topic")
+    return plain, marked
+
+
+@pytest.mark.parametrize("sizes", [(1,), (3,), (2, 5, 1), (1, 1, 1, 4)])
+async def test_a_marked_consumer_gets_bare_records_and_those_that_the_library_gives(
+    consumers: tuple[AIOKafkaConsumer, AIOKafkaConsumer], sizes: tuple[int, ...]
+) -> None:
+    for control in ((), (0,), (len(sizes) - 1,)):
+        for position in range(sum(sizes)):
+            content = stored(*sizes, control=control)
+            of_plain, of_marked = Assigned(position), Assigned(position)
+            plain, bare = taken(consumers[0], content, of_plain), taken(consumers[1], content, of_marked)
+            assert [(r.offset, r.timestamp, r.key, r.value) for r in bare] == [(r.offset, r.timestamp, r.key, r.value) for r in plain]
+            assert all(r.topic == "clicks" for r in plain)
+            assert not any(hasattr(r, "topic") for r in bare)
+            assert of_plain.position == of_marked.position == sum(sizes)
+
+
+async def test_damaged_batches_are_refused_and_nothing_before_them_counts_as_read(
+    consumers: tuple[AIOKafkaConsumer, AIOKafkaConsumer],
+) -> None:
+    content = bytearray(stored(2, 2))
+    content[-1] ^= 1
+    assigned = Assigned(0)
+    with pytest.raises(CorruptRecordException, match="clicks"):
+        taken(consumers[1], bytes(content), assigned)
+    assert assigned.position == 0
 
 
 def records(tp: TP, *offsets: int) -> list[ConsumerRecord[bytes, bytes]]:
