@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import time
 from typing import Any, cast
@@ -17,6 +16,7 @@ from streams.app.owners import AssignedPartitions
 from streams.app.pages import Pages, state_of
 from streams.app.upkeep import Upkeep
 from streams.config import INPUT_TOPICS, Settings
+from streams.garbage import collect_seldom
 from streams.kafka import connection, consumer_group, faust_credentials
 from streams.metrics.ingest import IngestMetrics
 from streams.redis_client import connect
@@ -31,9 +31,6 @@ _QUEUED_BATCHES = 8
 #: Seconds for each step of an orderly end; together they leave some of what `streams.stopping` allows.
 _APPLYING, _LEAVING, _CLOSING = 4.0, 2.0, 0.5
 _LARGEST_RECORD = 4 * 1024 * 1024
-#: Objects more than were freed before the garbage collector looks for cycles. A fetched record is an object, and none is part of a cycle;
-#: at Python's own 700 the collector walked over all of them again and again, for a fifth of a worker's time.
-_COLLECT_AFTER = 200_000
 
 
 class WorkerApp(faust.App):
@@ -95,7 +92,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
     async def start() -> None:
         nonlocal pages
-        gc.set_threshold(_COLLECT_AFTER, 10, 10)
+        collect_seldom()
         await producer.start()
         pages = Pages(settings, registry, state.health)
         port = await pages.start()

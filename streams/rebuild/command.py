@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from streams.config import INPUT_TOPICS, Settings, load
+from streams.garbage import collect_seldom
 from streams.logs import configure
 from streams.options import ConfigOption
 from streams.preflight import check_kafka, check_redis
@@ -40,6 +41,7 @@ def rebuild_tables(
     Exit status: 0 switched over, 2 not done, and the tables in use are as before.
     """
     settings = load(config)
+    collect_seldom()
     configure(settings.log_level if settings.log_level != "INFO" else "ERROR")
     result = asyncio.run(_run(settings, accept_loss=accept_loss, keep_old=keep_old, grace=grace))
     typer.echo(f"built anew from {result.records:,} records in {result.seconds:.1f} s and switched over (generation {result.generation})")
