@@ -144,6 +144,9 @@ class Consumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._read_offset = _Forgetful()
+        #: What the group has committed, as the broker said. Faust's own `_committed_offset` forgets it before the last commit of partitions
+        #: that are taken away, and takes a commit that the broker refused for one that was made.
+        self._group_offset: dict[TP, int] = {}
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -190,8 +193,7 @@ class Consumer(driver.Consumer):
         states = await self._log_states_once_told(assigned) if assigned else {}
         if states is None:
             return
-        # Tables that fell back must not make the group's offsets fall back: those who look at them would think that somebody moved them.
-        self._committed_offset.update({tp: state.committed for tp, state in states.items() if state.committed >= 0})
+        self._group_offset.update({tp: state.committed for tp, state in states.items()})
         positions = await self._owners.acquire(states)
         if positions:
             await self._thread.seek_wait(positions)
@@ -217,9 +219,8 @@ class Consumer(driver.Consumer):
         return cast(ConsumerThread, self._thread)
 
     def committed(self, tp: TP) -> int:
-        """The group's offset as last committed from here, -1 before that."""
-        offset = self._committed_offset.get(tp)
-        return -1 if offset is None else offset
+        """The group's offset as last committed from here or told by the broker, -1 before that."""
+        return self._group_offset.get(tp, -1)
 
     async def seek_back(self, tp: TP, offset: int) -> None:
         """Read a partition again from `offset`."""
@@ -264,7 +265,13 @@ class Consumer(driver.Consumer):
         return True
 
     def _filter_committable_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
-        return {tp: offset for tp, offset in self._owners.applied().items() if offset > 0 and self._should_commit(tp, offset)}
+        # Tables that fell back must not make the group's offsets fall back: those who look at them would think that somebody moved them.
+        return {tp: offset for tp, offset in self._owners.applied().items() if offset > max(0, self.committed(tp))}
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        if done := await super()._commit(offsets):
+            self._group_offset.update(offsets)
+        return bool(done)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Offsets without records (compaction, transactions) need no bookkeeping here."""

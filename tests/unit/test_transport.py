@@ -59,6 +59,8 @@ class FakeThread:
     group: dict[TP, int] = field(default_factory=dict)
     #: How often the broker does not answer.
     failures: int = 0
+    #: The broker takes no commit, since the group has other members by now.
+    refuses: bool = False
 
     def assignment(self) -> set[TP]:
         return self.assigned
@@ -77,6 +79,9 @@ class FakeThread:
 
     async def seek_wait(self, positions: Mapping[TP, int]) -> None:
         self.sought.append(positions)
+
+    async def commit(self, offsets: Mapping[TP, int]) -> bool:
+        return not self.refuses
 
     async def getmany(self, active: set[TP] | None, timeout: float) -> dict[TP, Fetched]:
         return self.fetched
@@ -217,12 +222,20 @@ async def test_a_partition_without_anything_applied_is_not_committed(rig: Rig) -
 
 async def test_the_same_offset_is_not_committed_twice_and_never_an_older_one(rig: Rig) -> None:
     rig.owners.next_offset = {CLICKS: 120, SPEND: 7}
-    rig.consumer._committed_offset.update({CLICKS: 120, SPEND: 6})
+    await rig.consumer._commit_offsets({CLICKS: 120, SPEND: 6})
     assert rig.committable() == {SPEND: 7}
     rig.owners.next_offset[CLICKS] = 100  # Redis came back older than it was
     assert rig.committable() == {SPEND: 7}
     rig.owners.next_offset[CLICKS] = 121
     assert rig.committable() == {CLICKS: 121, SPEND: 7}
+
+
+async def test_a_commit_that_the_broker_refuses_is_none(rig: Rig) -> None:
+    rig.thread.refuses = True
+    rig.owners.next_offset = {CLICKS: 120}
+    await rig.consumer._commit_offsets({CLICKS: 120})
+    assert rig.consumer.committed(CLICKS) == -1
+    assert rig.committable() == {CLICKS: 120}
 
 
 async def test_acknowledging_a_batch_moves_no_offset(rig: Rig) -> None:
@@ -305,6 +318,21 @@ async def test_tables_that_fell_back_do_not_make_the_groups_offsets_fall_back(ri
     assert rig.committable() == {SPEND: 7}
     rig.owners.next_offset[CLICKS] = 131
     assert rig.committable() == {CLICKS: 131, SPEND: 7}
+
+
+async def test_nor_does_the_last_commit_of_partitions_that_are_taken_away(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faust forgets what was committed before it commits for the last time, while the owners still say where they were."""
+    rig.thread.group = {CLICKS: 130}
+    rig.owners.next_offset = {CLICKS: 120, SPEND: 7}
+    await rig.consumer.perform_seek()
+    last: list[dict[TP, int]] = []
+
+    async def commit(_: set[TP]) -> None:
+        last.append(rig.committable())
+
+    monkeypatch.setattr(rig.consumer, "_on_partitions_revoked", commit)
+    await rig.consumer.on_partitions_revoked({CLICKS, SPEND})
+    assert last == [{SPEND: 7}]
 
 
 async def test_a_broker_that_does_not_answer_at_once_is_asked_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
