@@ -109,7 +109,7 @@ class PartitionFlusher:
             await self._take_in(records, result)
         meta.quarantined += len(result.refusals)
         result.refusals.sort(key=lambda refused: refused[0])
-        result.commands += self.tables.take_commands(meta.applied_offset, self._ttl)
+        result.commands += await asyncio.to_thread(self.tables.take_commands, meta.applied_offset, self._ttl)
         result.commands += self._expire(meta.record_time)
         self.meta = meta
         return result
@@ -204,13 +204,15 @@ class PartitionFlusher:
     async def _add_facts(self, facts: Facts, record_time: int, levels: Sequence[Level] | None = None) -> None:
         """Add facts to all levels of the ladder, or to those that they were made for."""
         levels = levels or self._ladder.levels
-        cubes = aggregate(facts, self._settings.all_cubes, levels[0].size)
         starts = np.unique(facts.times - facts.times % levels[0].size).tolist()
         panes = self.tables.kept_panes(starts, record_time, levels)
         days, missing = self.tables.missing_days(starts), self.tables.missing_panes(panes)
         if days or missing:
             await self._store.load(self.tables, days, missing)
-        for cube, cells in cubes.items():
+        await asyncio.to_thread(self._add_cells, facts, record_time, levels)
+
+    def _add_cells(self, facts: Facts, record_time: int, levels: Sequence[Level]) -> None:
+        for cube, cells in aggregate(facts, self._settings.all_cubes, levels[0].size).items():
             self.tables.add(cube, cells, record_time, levels)
 
     def _expire(self, record_time: int) -> list[Command]:
