@@ -1,8 +1,8 @@
 """Loops over bytes and numbers that run as machine code: plain functions on numpy arrays, compiled by numba.
 
-They release the interpreter's lock while they run, so that fetching and the pages go on beside them. What was compiled is kept beside the
-source, or, where that cannot be written, in the user's cache directory (NUMBA_CACHE_DIR names another); without any, each process compiles
-anew, which takes some ten seconds. `streams.ingest.warm_up` compiles everything beforehand.
+Those over whole batches release the interpreter's lock while they run, so that fetching and the pages go on beside them. What was compiled
+is kept beside the source, or, where that cannot be written, in the user's cache directory (NUMBA_CACHE_DIR names another); without any,
+each process compiles anew, which takes some ten seconds. `streams.ingest.warm_up` compiles everything beforehand.
 """
 
 from __future__ import annotations
@@ -20,10 +20,19 @@ R = TypeVar("R")
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """The function as machine code, made when it is first called. Integers wrap around and indexes are not checked in it."""
+    return _made(function, releases=True)
+
+
+def compiled_for_few(function: Callable[P, R]) -> Callable[P, R]:
+    """The same for a loop that is called again and again for a few numbers: who releases the lock may get it back after 5 ms only."""
+    return _made(function, releases=False)
+
+
+def _made(function: Callable[P, R], *, releases: bool) -> Callable[P, R]:
     try:
-        made = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        made = numba.njit(cache=True, nogil=releases, error_model="numpy")(function)
     except RuntimeError:  # nowhere to keep it
-        made = numba.njit(nogil=True, error_model="numpy")(function)
+        made = numba.njit(nogil=releases, error_model="numpy")(function)
     return cast("Callable[P, R]", made)
 
 

@@ -9,9 +9,11 @@ written here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -36,6 +38,11 @@ from streams.tables.store import PartitionStore
 
 _ABANDONED_AFTER = 30 * 86_400
 Ints = NDArray[np.int64]
+P = ParamSpec("P")
+R = TypeVar("R")
+#: For work on tables that may take long, since an event can land in very many panes: the event loop goes on meanwhile, and so does one more
+#: flush. More would take turns with the loop at the interpreter's lock, and every word to Redis or Kafka would wait for all of them.
+_TABLES = ThreadPoolExecutor(2, "tables")
 
 
 class Record(Protocol):
@@ -109,7 +116,7 @@ class PartitionFlusher:
             await self._take_in(records, result)
         meta.quarantined += len(result.refusals)
         result.refusals.sort(key=lambda refused: refused[0])
-        result.commands += await asyncio.to_thread(self.tables.take_commands, meta.applied_offset, self._ttl)
+        result.commands += await _aside(self.tables.take_commands, meta.applied_offset, self._ttl)
         result.commands += self._expire(meta.record_time)
         self.meta = meta
         return result
@@ -209,7 +216,7 @@ class PartitionFlusher:
         days, missing = self.tables.missing_days(starts), self.tables.missing_panes(panes)
         if days or missing:
             await self._store.load(self.tables, days, missing)
-        await asyncio.to_thread(self._add_cells, facts, record_time, levels)
+        await _aside(self._add_cells, facts, record_time, levels)
 
     def _add_cells(self, facts: Facts, record_time: int, levels: Sequence[Level]) -> None:
         for cube, cells in aggregate(facts, self._settings.all_cubes, levels[0].size).items():
@@ -243,6 +250,10 @@ class PartitionFlusher:
                 result.commands.append(("HDEL", key, parsed.campaign_id))
             elif isinstance(parsed, Campaign):
                 result.commands.append(("HSET", key, parsed.campaign_id, msgspec.json.encode(registered(parsed))))
+
+
+async def _aside(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    return await asyncio.get_running_loop().run_in_executor(_TABLES, functools.partial(function, *args, **kwargs))
 
 
 def select(columns: Columns, keep: NDArray[np.bool_]) -> Columns:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.compiled import compiled
+from streams.compiled import compiled, compiled_for_few
 from streams.kpis.sketches import RANK_BITS, REGISTERS, SPARSE_LIMIT, Registers
 from streams.tables.sortedkeys import SortedKeys
 
@@ -36,8 +36,8 @@ class ReachLog:
     def __init__(self, entries: Entries | None = None) -> None:
         #: The entries of rows that are counted exactly, each plus one: a hash table with open addressing, 0 where a slot is free.
         self._table = np.zeros(_FEWEST_SLOTS, np.uint64)
-        #: Slots of the table that are taken. An array, since compiled code counts it.
-        self._taken = np.zeros(1, np.int64)
+        #: Slots of the table that are taken, and the most users of a row without registers: an array, since compiled code counts them.
+        self._taken = np.zeros(2, np.int64)
         #: Per row code: distinct users while they are counted exactly, and which block of registers it has, -1 for none.
         self._count = np.zeros(0, np.int32)
         self._block = np.zeros(0, np.int32)
@@ -58,9 +58,9 @@ class ReachLog:
             done = _add(self._table, self._taken, self._count, self._block, self._registers, entries, done, changed)
             if done < len(entries):
                 self._move(2 * int(self._taken[0]))
-        large = (self._count >= SPARSE_LIMIT) & (self._block < 0)
-        if (self._count[large] >= _PATIENCE * SPARSE_LIMIT).any():
-            self._make_dense(np.flatnonzero(large))
+        if self._taken[1] >= _PATIENCE * SPARSE_LIMIT:
+            self._taken[1] = 0
+            self._make_dense(np.flatnonzero((self._count >= SPARSE_LIMIT) & (self._block < 0)))
         kept = entries if changed.all() else entries[changed]
         if len(kept):
             self._pending.append(kept)
@@ -177,7 +177,7 @@ def _raise(registers: Registers, block: int, entry: Any) -> bool:
     return True
 
 
-@compiled
+@compiled_for_few
 def _add(table: Entries, taken: Ints, count: Rows, block: Rows, registers: Registers, entries: Entries, first: int, changed: Bools) -> int:
     """Add the entries from the `first` on. Returns how far that went: up to the end, or until the table was full."""
     most = np.int64(_LOAD * len(table))
@@ -193,11 +193,12 @@ def _add(table: Entries, taken: Ints, count: Rows, block: Rows, registers: Regis
             table[slot] = entries[i] + np.uint64(1)
             taken[0] += 1
             count[code] += 1
+            taken[1] = max(taken[1], count[code])
             changed[i] = True
     return len(entries)
 
 
-@compiled
+@compiled_for_few
 def _refill(table: Entries, taken: Ints, block: Rows, registers: Registers, old: Entries) -> None:
     for k in range(len(old)):
         if old[k] == 0:
