@@ -7,15 +7,20 @@ each process compiles anew, which takes some ten seconds. `streams.ingest.warm_u
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
+from collections.abc import Callable, Sized
+from types import FunctionType
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import numba
 from numba.core.caching import InTreeCacheLocator
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Over = TypeVar("Over", bound=Sized)
+#: Numbers from which on a loop takes so long that it lets others have the interpreter meanwhile.
+MANY = 1_000
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
@@ -23,9 +28,21 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     return _made(function, releases=True)
 
 
-def compiled_for_few(function: Callable[P, R]) -> Callable[P, R]:
-    """The same for a loop that is called again and again for a few numbers: who releases the lock may get it back after 5 ms only."""
-    return _made(function, releases=False)
+def compiled_for_any(function: Callable[Concatenate[Over, P], R]) -> Callable[Concatenate[Over, P], R]:
+    """The same for a loop over the first argument, which may be short: then it keeps the lock.
+
+    A thread that releases it may get it back after 5 ms only, which costs a loop over a few numbers more than it gains.
+    """
+    # By a name of its own, since what was compiled is kept by name.
+    copy = FunctionType(function.__code__, function.__globals__, function.__name__)
+    copy.__qualname__ = f"{function.__qualname__}_for_few"
+    few, many = _made(copy, releases=False), _made(function, releases=True)
+
+    @functools.wraps(function)
+    def either(over: Over, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return many(over, *args, **kwargs) if len(over) >= MANY else few(over, *args, **kwargs)
+
+    return either
 
 
 def _made(function: Callable[P, R], *, releases: bool) -> Callable[P, R]:

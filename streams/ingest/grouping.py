@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.compiled import compiled_for_few
+from streams.compiled import compiled_for_any
 
 Ints = NDArray[np.int64]
 
@@ -25,7 +25,7 @@ def sum_by(index: Ints, amounts: Ints, size: int) -> Ints:
     return result
 
 
-@compiled_for_few
+@compiled_for_any
 def _number(keys: Ints, table: Ints, numbers: Ints, firsts: Ints) -> int:
     mask = np.uint64(len(table) - 1)
     found = 0
@@ -42,7 +42,7 @@ def _number(keys: Ints, table: Ints, numbers: Ints, firsts: Ints) -> int:
     return found
 
 
-@compiled_for_few
+@compiled_for_any
 def _sum(index: Ints, amounts: Ints, result: Ints) -> None:
     for i in range(len(index)):
         result[index[i]] += amounts[i]

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from streams.compiled import MANY
 from streams.config import Money, Topic
 from streams.ingest.decode import Decoder
 from streams.ingest.dedupe import Seen, digests
@@ -26,9 +27,10 @@ def warm_up() -> None:
     seen.admit(columns.event_id, columns.record_time)
     seen.load(np.column_stack((digests(["e-2"]), np.zeros(1, np.uint64))))
     seen.forget(1)
-    one = np.ones(1, np.int64)
-    sum_by(numbered(one)[0], one, 1)
-    ReachLog(np.ones(1, np.uint64))
+    for size in (1, MANY):
+        ones = np.ones(size, np.int64)
+        sum_by(numbered(ones)[0], ones, 1)
+        ReachLog(np.arange(size, dtype=np.uint64))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.compiled import compiled, compiled_for_few
+from streams.compiled import compiled, compiled_for_any
 from streams.kpis.sketches import RANK_BITS, REGISTERS, SPARSE_LIMIT, Registers
 from streams.tables.sortedkeys import SortedKeys
 
@@ -55,7 +55,7 @@ class ReachLog:
         changed = np.zeros(len(entries), np.bool_)
         done = 0
         while done < len(entries):
-            done = _add(self._table, self._taken, self._count, self._block, self._registers, entries, done, changed)
+            done = _add(entries, done, changed, self._table, self._taken, self._count, self._block, self._registers)
             if done < len(entries):
                 self._move(2 * int(self._taken[0]))
         if self._taken[1] >= _PATIENCE * SPARSE_LIMIT:
@@ -96,7 +96,7 @@ class ReachLog:
         slots = max(_FEWEST_SLOTS, 1 << int(expected / _LOAD).bit_length())
         old, self._table = self._table, np.zeros(slots, np.uint64)
         self._taken[0] = 0
-        _refill(self._table, self._taken, self._block, self._registers, old)
+        _refill(old, self._table, self._taken, self._block, self._registers)
 
 
 class CountLog:
@@ -177,8 +177,8 @@ def _raise(registers: Registers, block: int, entry: Any) -> bool:
     return True
 
 
-@compiled_for_few
-def _add(table: Entries, taken: Ints, count: Rows, block: Rows, registers: Registers, entries: Entries, first: int, changed: Bools) -> int:
+@compiled_for_any
+def _add(entries: Entries, first: int, changed: Bools, table: Entries, taken: Ints, count: Rows, block: Rows, registers: Registers) -> int:
     """Add the entries from the `first` on. Returns how far that went: up to the end, or until the table was full."""
     most = np.int64(_LOAD * len(table))
     for i in range(first, len(entries)):
@@ -198,8 +198,8 @@ def _add(table: Entries, taken: Ints, count: Rows, block: Rows, registers: Regis
     return len(entries)
 
 
-@compiled_for_few
-def _refill(table: Entries, taken: Ints, block: Rows, registers: Registers, old: Entries) -> None:
+@compiled_for_any
+def _refill(old: Entries, table: Entries, taken: Ints, block: Rows, registers: Registers) -> None:
     for k in range(len(old)):
         if old[k] == 0:
             continue
