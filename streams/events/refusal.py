@@ -35,3 +35,8 @@ class Refusal(Exception):
         super().__init__(f"{reason.value}: {detail}")
         self.reason = reason
         self.detail = detail
+
+    def to_keep(self) -> Refusal:
+        """Itself without what led to it: a traceback holds the frames that it passed, and so a whole batch that holds it in turn."""
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+        return self

@@ -79,7 +79,7 @@ class Decoder:
             try:
                 events.append(cast(Event, parse(self._topic, record.value, record.key, self._money)))
             except Refusal as refusal:
-                refused.append((position, refusal))
+                refused.append((position, refusal.to_keep()))
             else:
                 index.append(position)
         builder.add_models(events, np.array(index, np.int64), [records[i] for i in index])

@@ -243,7 +243,7 @@ class PartitionFlusher:
             try:
                 parsed = parse(Topic.CAMPAIGNS, record.value, record.key, self._settings.money)
             except Refusal as refusal:
-                result.refusals.append((i, refusal))
+                result.refusals.append((i, refusal.to_keep()))
                 continue
             result.meta.applied += 1
             if isinstance(parsed, Deletion):

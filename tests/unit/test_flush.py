@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from typing import Any
+
+import pytest
 
 from streams.config import Settings, Topic
 from tests.fuzz.flushing import empty_flusher
@@ -17,6 +21,30 @@ MINUTE, DAY = 60_000, 86_400_000
 def record(topic: Topic, **fields: Any) -> LogRecord:
     event = {"event_id": "e-1", "occurred_at": NOW, "campaign_id": "c-1", "channel": "search"} | fields
     return LogRecord(topic.value, 0, 0, NOW, b"c-1", json.dumps(event).encode())
+
+
+class Watched:
+    """A record that can be watched going."""
+
+    def __init__(self, value: bytes | None) -> None:
+        self.offset, self.timestamp, self.key, self.value = 0, NOW, b"c-1", value
+
+
+@pytest.mark.parametrize("topic", [Topic.CLICKS, Topic.CAMPAIGNS])
+async def test_refused_records_go_with_their_batch_and_wait_for_no_garbage_collector(topic: Topic) -> None:
+    """What refers to itself in a circle stays until the collector runs, and a worker's runs seldom."""
+    settings = Settings()
+    gc.disable()
+    try:
+        for value in (b"{", b'{"a": 1}', b"[]", None if topic is Topic.CLICKS else b"", json.dumps({"campaign_id": 7}).encode()):
+            record = Watched(value)
+            flush = await empty_flusher(topic, settings).flush([record], NOW)
+            assert flush.meta.quarantined == 1
+            watched = weakref.ref(record)
+            del record, flush
+            assert watched() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_report_that_lands_in_many_panes_lets_other_partitions_go_on() -> None:
