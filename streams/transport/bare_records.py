@@ -27,6 +27,8 @@ def _bare(self: Any, max_records: int | None = None) -> list[Any]:
         return list(_getall(self, max_records))
     if not self.check_assignment(self._topic_partition):
         return []
+    # The library's own generator, which is not asked, and what was fetched refer to each other: a megabyte for the garbage collector.
+    fetched._records_iterator = None
     records = _records_of(fetched)
     self._update_position()
     self._partition_records = None

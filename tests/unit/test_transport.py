@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import struct
+import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -154,9 +156,13 @@ def stored(*batch_sizes: int, control: Collection[int] = ()) -> bytes:
 
 
 def taken(consumer: AIOKafkaConsumer, content: bytes, assigned: Assigned) -> list[Any]:
+    return list(fetch_of(consumer, content, assigned).getall())
+
+
+def fetch_of(consumer: AIOKafkaConsumer, content: bytes, assigned: Assigned) -> FetchResult:
     tp = TopicPartition("clicks", 3)
     values = PartitionRecords(tp, MemoryRecords(content), None, assigned.position, None, consumer._value_deserializer, True, 0)
-    return list(FetchResult(tp, assignment=assigned, partition_records=values, backoff=0).getall())
+    return FetchResult(tp, assignment=assigned, partition_records=values, backoff=0)
 
 
 @pytest.fixture
@@ -180,6 +186,18 @@ async def test_a_marked_consumer_gets_bare_records_and_those_that_the_library_gi
             assert all(r.topic == "clicks" for r in plain)
             assert not any(hasattr(r, "topic") for r in bare)
             assert of_plain.position == of_marked.position == sum(sizes)
+
+
+async def test_what_was_fetched_goes_once_its_records_are_taken(consumers: tuple[AIOKafkaConsumer, AIOKafkaConsumer]) -> None:
+    """A fetch is a megabyte, and a worker's garbage collector runs seldom."""
+    gc.disable()
+    try:
+        fetch = fetch_of(consumers[1], stored(3), Assigned(0))
+        watched = weakref.ref(fetch._partition_records)
+        assert len(fetch.getall()) == 3
+        assert watched() is None
+    finally:
+        gc.enable()
 
 
 async def test_damaged_batches_are_refused_and_nothing_before_them_counts_as_read(
