@@ -30,7 +30,8 @@ def warm_up() -> None:
     for size in (1, MANY):
         ones = np.ones(size, np.int64)
         sum_by(numbered(ones)[0], ones, 1)
-        ReachLog(np.arange(size, dtype=np.uint64))
+        # What is added after the load makes a large table move, too.
+        ReachLog(np.arange(size, dtype=np.uint64)).add(np.arange(2 * size, dtype=np.uint64))
 
 
 if __name__ == "__main__":
