@@ -11,6 +11,7 @@ PARALLEL ?= -n 2 --dist worksteal
 TESTS ?= tests/integration
 # What makes use of compiled loops without servers.
 COMPILED := $(addprefix tests/unit/test_,$(addsuffix .py,decode decode_scan dedupe dedupe_properties grouping hashtable open_tables privacy sketches))
+CHECKED := NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=.cache/checked
 # Versions and hashes for every platform and Python; where to fetch them from is the machine's own setting.
 LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 
@@ -40,10 +41,10 @@ test-cluster: $(VENV)/.installed ## integration tests on three Kafka nodes and a
 	@CAMPAIGNWATCH_TEST_KAFKA=cluster CAMPAIGNWATCH_TEST_REDIS=cluster exec $(BIN)/pytest -q -rfEs $(TESTS) $(ARGS)
 
 test-checked: $(VENV)/.installed ## what is compiled, with every index checked: compiled loops do not look where an array ends
-	@NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=.cache/checked exec $(BIN)/pytest -q -rfEs $(PARALLEL) $(COMPILED) $(ARGS)
+	@$(CHECKED) exec $(BIN)/pytest -q -rfEs $(PARALLEL) $(COMPILED) $(ARGS)
 
 fuzz: $(VENV)/.installed ## hostile payloads, 100,000 of them (ARGS="--payloads 1000000 --seed 1"); the smallest that fails is saved
-	@NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=.cache/checked exec $(BIN)/python -m tests.fuzz $(ARGS)
+	@$(CHECKED) exec $(BIN)/python -m tests.fuzz $(ARGS)
 
 chaos: $(VENV)/.installed ## kill, freeze, cut and empty everything, and see that the tables are what the log says (45 min; ARGS="--rounds 5")
 	@exec $(BIN)/python -m tests.chaos $(ARGS)
