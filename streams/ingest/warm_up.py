@@ -27,7 +27,7 @@ def warm_up() -> None:
     seen.admit(columns.event_id, columns.record_time)
     seen.load(np.column_stack((digests(["e-2"]), np.zeros(1, np.uint64))))
     seen.forget(1)
-    for size in (1, MANY):
+    for size in (MANY // 4, MANY):
         ones = np.ones(size, np.int64)
         sum_by(numbered(ones)[0], ones, 1)
         # What is added after the load makes a large table move, too.

@@ -29,6 +29,7 @@ Command = tuple[str | bytes | int, ...]
 PaneId = tuple[int, int]
 
 _FIELDS_PER_COMMAND = 500
+_NO_ROWS = np.zeros((0, 0), np.int64)
 #: What an open cube takes beside its cells (objects, dictionaries), in cells of 8 bytes.
 _OVERHEAD_CELLS = 100
 
@@ -87,7 +88,9 @@ def unpack_rows(stored: bytes) -> list[RowKey]:
 class _OpenCube:
     """One cube in one open pane."""
 
-    measures: dict[str, Ints] = field(default_factory=dict)
+    #: The measures that came, each a row of the table; its columns are row numbers.
+    _names: tuple[str, ...] = ()
+    _table: Ints = field(default_factory=lambda: _NO_ROWS)
     dirty: set[int] = field(default_factory=set)
     #: Made when they are needed: most cubes of most panes have none.
     reach: ReachLog | None = None
@@ -103,22 +106,36 @@ class _OpenCube:
             self.counts[sketch] = CountLog()
         return self.counts[sketch]
 
-    def add(self, codes: Ints, values: Mapping[str, Ints]) -> None:
-        """`codes` ascend and are different from each other."""
+    @property
+    def measures(self) -> dict[str, Ints]:
+        """Measure -> value by row number."""
+        return dict(zip(self._names, self._table, strict=True))
+
+    def add(self, codes: Ints, names: tuple[str, ...], gains: Ints) -> None:
+        """Add a gain per measure and row. `codes` ascend and are different from each other."""
         top = int(codes[-1]) + 1
-        for measure, gains in values.items():
-            column = self.measures.get(measure)
-            if column is None or len(column) < top:
-                grown = np.zeros(max(top, 2 * len(column) if column is not None else 0), np.int64)
-                if column is not None:
-                    grown[: len(column)] = column
-                self.measures[measure] = column = grown
-            column[codes] += gains
-        self.dirty.update((codes // chunks.CHUNK).tolist())
+        if names != self._names or top > self._table.shape[1]:
+            self._make_room(names, top)
+        if names == self._names and names:
+            self._table[:, codes] += gains
+        else:
+            for name, gain in zip(names, gains, strict=True):
+                self._table[self._names.index(name), codes] += gain
+        if top <= chunks.CHUNK:
+            self.dirty.add(0)
+        else:
+            self.dirty.update((codes // chunks.CHUNK).tolist())
+
+    def _make_room(self, names: tuple[str, ...], rows: int) -> None:
+        old = self._table
+        self._names += tuple(name for name in names if name not in self._names)
+        width = old.shape[1] if rows <= old.shape[1] else max(rows, 2 * old.shape[1])
+        self._table = np.zeros((len(self._names), width), np.int64)
+        self._table[: old.shape[0], : old.shape[1]] = old
 
     def load(self, chunk: int, stored: bytes) -> None:
         rows, values = chunks.unpack(stored)
-        self.add(rows + chunk * chunks.CHUNK, values)
+        self.add(rows + chunk * chunks.CHUNK, tuple(values), np.stack(list(values.values())))
         self.dirty.clear()
 
     def take_dirty(self) -> dict[int, bytes]:
@@ -130,7 +147,7 @@ class _OpenCube:
     @property
     def cells(self) -> int:
         users = self.reach.cells if self.reach is not None else 0
-        return _OVERHEAD_CELLS + sum(map(len, self.measures.values())) + users + sum(log.cells for log in self.counts.values())
+        return _OVERHEAD_CELLS + self._table.size + users + sum(log.cells for log in self.counts.values())
 
 
 class OpenTables:
@@ -241,21 +258,25 @@ class OpenTables:
 
     def _cube(self, cube: str, pane: PaneId) -> _OpenCube:
         self._touched.add(pane)
-        return self._open.setdefault(pane, {}).setdefault(cube, _OpenCube())
+        cubes = self._open.setdefault(pane, {})
+        if (opened := cubes.get(cube)) is None:
+            opened = cubes[cube] = _OpenCube()
+        return opened
 
     def _add_exact(self, cube: str, level: Level, cells: Cells, codes: Ints, pane_of_cell: Ints, record_time: int) -> set[int]:
         """Add the exact measures to the level's panes that are still kept; returns where these start."""
         starts, pane_number = np.unique(pane_of_cell, return_inverse=True)
         width = int(codes.max()) + 1
         place, inverse = np.unique(pane_number * width + codes, return_inverse=True)
-        sums = {measure: sum_by(inverse, gains, len(place)) for measure, gains in cells.values.items()}
+        names = tuple(cells.values)
+        sums = np.stack([sum_by(inverse, gains, len(place)) for gains in cells.values.values()]) if names else _NO_ROWS
         bounds = np.searchsorted(place, np.arange(len(starts) + 1) * width).tolist()
         row = place % width
         kept = set()
         for start, first, end in zip(starts.tolist(), bounds, bounds[1:], strict=False):
             if level.kept(start, record_time):
                 kept.add(start)
-                self._cube(cube, (level.size, start)).add(row[first:end], {m: values[first:end] for m, values in sums.items()})
+                self._cube(cube, (level.size, start)).add(row[first:end], names, sums[:, first:end])
         return kept
 
     def _add_users(

@@ -28,29 +28,45 @@ _MAX_COUNT = 0xFFFF
 _LOAD, _FEWEST_SLOTS = 0.6, 64
 #: Rows beyond the limit wait for registers until one has this many times as much: the whole table is walked for it.
 _PATIENCE = 2
+#: Entries up to which a log is a Python set, and what one of them takes there, in cells of 8 bytes.
+_FEW, _CELLS_OF_FEW = 32, 10
+#: What a log begins with; never written to.
+_NO_ENTRIES, _NO_COUNTS = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+_NO_ROWS, _NO_REGISTERS = np.zeros(0, np.int32), np.zeros(0, np.uint8)
 
 
 class ReachLog:
     """Distinct users per row. An entry is kept only when it changes what a reader would estimate."""
 
     def __init__(self, entries: Entries | None = None) -> None:
+        #: The entries while they are few: late events touch very many panes, and a hash table for each takes longer than they do.
+        self._few: set[int] | None = set()
         #: The entries of rows that are counted exactly, each plus one: a hash table with open addressing, 0 where a slot is free.
-        self._table = np.zeros(_FEWEST_SLOTS, np.uint64)
+        self._table = _NO_ENTRIES
         #: Slots of the table that are taken, and the most users of a row without registers: an array, since compiled code counts them.
-        self._taken = np.zeros(2, np.int64)
+        self._taken = _NO_COUNTS
         #: Per row code: distinct users while they are counted exactly, and which block of registers it has, -1 for none.
-        self._count = np.zeros(0, np.int32)
-        self._block = np.zeros(0, np.int32)
+        self._count = self._block = _NO_ROWS
         self._blocks = 0
-        self._registers = np.zeros(0, np.uint8)
+        self._registers = _NO_REGISTERS
         self._pending: list[Entries] = []
         if entries is not None and len(entries):
-            self._move(len(entries))
+            if len(entries) > _FEW:
+                self._make_table(len(entries))
             self.add(entries.copy())
             self._pending.clear()
 
     def add(self, entries: Entries) -> Bools:
         """Add entries, in any order and perhaps more than once; returns which of them changed a row."""
+        if self._few is not None and len(self._few) + len(entries) > _FEW:
+            self._make_table(len(self._few) + len(entries))
+        changed = self._add_many(entries) if self._few is None else _add_few(self._few, entries)
+        kept = entries if changed.all() else entries[changed]
+        if len(kept):
+            self._pending.append(kept)
+        return changed
+
+    def _add_many(self, entries: Entries) -> Bools:
         self._make_room(int(entries.max() >> _32) + 1)
         changed = np.zeros(len(entries), np.bool_)
         done = 0
@@ -61,9 +77,6 @@ class ReachLog:
         if self._taken[1] >= _PATIENCE * SPARSE_LIMIT:
             self._taken[1] = 0
             self._make_dense(np.flatnonzero((self._count >= SPARSE_LIMIT) & (self._block < 0)))
-        kept = entries if changed.all() else entries[changed]
-        if len(kept):
-            self._pending.append(kept)
         return changed
 
     def take(self) -> bytes:
@@ -75,7 +88,16 @@ class ReachLog:
     @property
     def cells(self) -> int:
         """Memory held, in table cells of 8 bytes."""
-        return len(self._table) + len(self._count) + len(self._registers) // 8
+        few = _CELLS_OF_FEW * len(self._few) if self._few is not None else 0
+        return few + len(self._table) + len(self._count) + len(self._registers) // 8
+
+    def _make_table(self, expected: int) -> None:
+        """Go over to a hash table, with room for so many entries."""
+        few, self._few = self._few, None
+        self._taken = np.zeros(2, np.int64)
+        self._move(expected)
+        if few:
+            self._add_many(np.fromiter(few, np.uint64, len(few)))
 
     def _make_room(self, rows: int) -> None:
         if rows > len(self._count):
@@ -150,6 +172,16 @@ def _count_entries(keys: Entries, counts: Ints) -> Entries:
         more = counts > _MAX_COUNT
         keys, counts = keys[more], counts[more] - _MAX_COUNT
     return np.concatenate(result) if result else np.empty(0, np.uint64)
+
+
+def _add_few(known: set[int], entries: Entries) -> Bools:
+    changed = np.ones(len(entries), np.bool_)
+    for i, entry in enumerate(entries.tolist()):
+        if entry in known:
+            changed[i] = False
+        else:
+            known.add(entry)
+    return changed
 
 
 @compiled

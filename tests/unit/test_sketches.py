@@ -113,7 +113,7 @@ def test_merging_panes_is_as_if_there_had_been_one(spans: list[tuple[int, int]],
         assert found == estimate_registers(registers)
 
 
-@pytest.mark.parametrize(("count", "more"), [(50, 10), (SPARSE_LIMIT - 5, 10), (SPARSE_LIMIT + 5, 100), (40_000, 9_000)])
+@pytest.mark.parametrize(("count", "more"), [(5, 3), (15, 10), (50, 10), (SPARSE_LIMIT - 5, 10), (SPARSE_LIMIT + 5, 100), (40_000, 9_000)])
 def test_a_reloaded_reach_log_goes_on_as_the_one_in_memory(count: int, more: int) -> None:
     def entries(row: int, hashes: Hashes) -> Entries:
         return (np.uint64(row) << np.uint64(32)) | np.unique(hashes).astype(np.uint64)
