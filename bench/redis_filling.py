@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from streams.config import Settings, Topic
 from streams.ingest.dedupe import Seen
 from streams.ingest.flush import PartitionFlusher
+from streams.ingest.records import Records
 from streams.panes.ladder import Ladder
 from streams.planning.load import EVENTS, Load
 from streams.tables.keys import PartitionKeys
@@ -127,7 +128,7 @@ class Filling:
             flusher = self._owned[topic, partition] = await self._claim(topic, partition)
         store = flusher._store
         before = flusher.meta.applied_offset
-        flush = await flusher.flush(records, records[-1].timestamp)
+        flush = await flusher.flush(Records.of(records), records[-1].timestamp)
         assert not flush.refusals, flush.refusals[0]
         await store.apply(before, flush.meta, flush.commands)
         flusher.tables.forget(_CELLS)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -20,9 +18,10 @@ from streams.events.refusal import Refusal
 from streams.ingest.claiming import Share
 from streams.ingest.continuity import LogState
 from streams.ingest.owner import KafkaFailure, PartitionOwner
+from streams.ingest.records import Record
 from streams.kafka import connection
 from streams.metrics.ingest import IngestMetrics
-from streams.quarantine.record import quarantine_record
+from streams.quarantine.record import Located, quarantine_record
 from streams.tables.generations import PartitionTables
 from streams.transport import Batch, Consumer
 
@@ -175,7 +174,7 @@ class AssignedPartitions:
         others = sum(held(owner) for other, owner in self._owners.items() if other != tp)
         return max(total // max(1, len(self._owners)), total - others)
 
-    async def quarantine(self, refused: Sequence[tuple[Any, Refusal]]) -> None:
+    async def quarantine(self, refused: Sequence[tuple[Located, Refusal]]) -> None:
         """Write refused records and wait until Kafka has them."""
         topic = self._settings.topic(Topic.QUARANTINE)
         now = datetime.fromtimestamp(self._clock(), UTC)
@@ -186,18 +185,6 @@ class AssignedPartitions:
             await asyncio.gather(*sent)
         except KafkaError as error:
             raise KafkaFailure(f"{topic}: {error}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Located:
-    """A record with its place in the log."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int | None
-    key: bytes | None
-    value: bytes | None
 
 
 class _PartitionLog:
@@ -226,8 +213,8 @@ class _PartitionLog:
     def at_end(self, next_offset: int) -> bool:
         return self._consumer().at_end(self._tp, next_offset)
 
-    async def quarantine(self, refused: Sequence[tuple[Any, Refusal]]) -> None:
+    async def quarantine(self, refused: Sequence[tuple[Record, Refusal]]) -> None:
         at = self._tp
         await self._partitions.quarantine(
-            [(_Located(at.topic, at.partition, r.offset, r.timestamp, r.key, r.value), refusal) for r, refusal in refused]
+            [(Located(at.topic, at.partition, r.offset, r.timestamp, r.key, r.value), refusal) for r, refusal in refused]
         )

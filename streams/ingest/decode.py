@@ -10,7 +10,7 @@ they stand and number the strings, of which only the different ones are made; bl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import cast
 
 import numpy as np
 
@@ -23,25 +23,10 @@ from streams.ingest.columns import Columns
 from streams.ingest.decode_columns import ColumnBuilder
 from streams.ingest.decode_fields import FIELDS
 from streams.ingest.decode_scan import Scanner
+from streams.ingest.records import VALUE_START, VALUE_STOP, Records
 
 #: Records that fit into a processor's cache together.
 _BLOCK = 1_024
-
-
-class Record(Protocol):
-    """What is needed of a Kafka consumer record."""
-
-    @property
-    def value(self) -> bytes | None:
-        """The value's bytes."""
-
-    @property
-    def key(self) -> bytes | None:
-        """The key's bytes."""
-
-    @property
-    def timestamp(self) -> int:
-        """The record's own time, ms."""
 
 
 class Decoder:
@@ -55,7 +40,7 @@ class Decoder:
         self._exchange = Exchange(money)
         self._scanner = Scanner(FIELDS[topic].names)
 
-    def decode(self, records: Sequence[Record]) -> tuple[Columns, list[tuple[int, Refusal]]]:
+    def decode(self, records: Records) -> tuple[Columns, list[tuple[int, Refusal]]]:
         """The valid events, in offset order, and (position, refusal) of all other records, in order of position.
 
         Future, lateness and duplicates are not judged here. Never raises for what a record holds.
@@ -64,12 +49,12 @@ class Decoder:
         unsure: list[int] = []
         for begin in range(0, len(records), _BLOCK):
             block = records[begin : begin + _BLOCK]
-            spans, sure = self._scanner.scan([record.value for record in block])
+            spans, sure = self._scanner.scan(records.buffer, block.column(VALUE_START), block.column(VALUE_STOP))
             unsure += builder.add_scanned(spans, sure, begin, block).tolist()
         refused = self._arbitrate(records, unsure, builder) if unsure else []
         return builder.columns(), refused
 
-    def _arbitrate(self, records: Sequence[Record], positions: Sequence[int], builder: ColumnBuilder) -> list[tuple[int, Refusal]]:
+    def _arbitrate(self, records: Records, positions: Sequence[int], builder: ColumnBuilder) -> list[tuple[int, Refusal]]:
         """Ask the arbiter about the records at `positions`: what it takes goes to the builder; returns what it refuses."""
         events: list[Event] = []
         index: list[int] = []
@@ -82,5 +67,6 @@ class Decoder:
                 refused.append((position, refusal.to_keep()))
             else:
                 index.append(position)
-        builder.add_models(events, np.array(index, np.int64), [records[i] for i in index])
+        rows = np.array(index, np.int64)
+        builder.add_models(events, rows, records.rows(rows))
         return refused

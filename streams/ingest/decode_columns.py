@@ -24,6 +24,7 @@ from streams.ingest.decode_scan import ESCAPED, Span
 from streams.ingest.decode_text import Numbering, check_lengths, text_of
 from streams.ingest.decode_times import epoch_ms
 from streams.ingest.dedupe import digests, digests_of_bytes
+from streams.ingest.records import TIMESTAMP, Records
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -45,7 +46,7 @@ class ColumnBuilder:
         #: Column -> its blocks so far.
         self._blocks: dict[str, list[NDArray[Any]]] = {}
 
-    def add_scanned(self, spans: dict[str, Span], sure: Bools, first: int, records: Sequence[Any]) -> Ints:
+    def add_scanned(self, spans: dict[str, Span], sure: Bools, first: int, records: Records) -> Ints:
         """Add a block of records; returns the positions of those that the arbiter must judge instead.
 
         `first` is the position of the first of these records in the batch; `sure` tells which of the spans mean something.
@@ -73,22 +74,22 @@ class ColumnBuilder:
                 _periods(block, spans, sure)
                 self._check_keys(block["campaign_id"], records, sure)
         rows = np.flatnonzero(sure)
-        block |= {"record_time": _record_times(records), "index": np.arange(first, first + len(records))}
+        block |= {"record_time": records.column(TIMESTAMP), "index": np.arange(first, first + len(records))}
         block = {name: column[rows] for name, column in block.items()}
         block["event_id"] = _digests(spans["event_id"], rows)
         self._append(block)
         return first + np.flatnonzero(~sure)
 
-    def _check_keys(self, campaigns: Ints, records: Sequence[Any], sure: Bools) -> None:
+    def _check_keys(self, campaigns: Ints, records: Records, sure: Bools) -> None:
         for i in np.flatnonzero(sure).tolist():
             campaign = self._numbering["campaign_id"].value(int(campaigns[i]))
             sure[i] = campaign is not None and records[i].key == campaign.encode()
 
-    def add_models(self, events: Sequence[Event], index: Ints, records: Sequence[Any]) -> None:
+    def add_models(self, events: Sequence[Event], index: Ints, records: Records) -> None:
         """Add events that the arbiter has taken."""
         block: dict[str, NDArray[Any]] = {
             "index": index,
-            "record_time": _record_times(records),
+            "record_time": records.column(TIMESTAMP),
             "occurred_at": np.array([to_epoch_ms(e.occurred_at) for e in events], np.int64),
             "event_id": digests([e.event_id for e in events]),
             "micros": np.array([reporting_micros(e, self._exchange) for e in events], np.int64),
@@ -114,7 +115,7 @@ class ColumnBuilder:
     def columns(self) -> Columns:
         """Everything that was added, in offset order."""
         if not self._blocks:
-            self.add_models([], np.empty(0, np.int64), [])
+            self.add_models([], np.empty(0, np.int64), Records.joined([]))
         whole: dict[str, Any] = {name: np.concatenate(blocks) for name, blocks in self._blocks.items()}
         for name, numbering in self._numbering.items():
             whole[name] = numbering.coded(whole[name], str.lower if name == "channel" else None)
@@ -124,13 +125,8 @@ class ColumnBuilder:
         return columns if in_order else columns.rows(np.argsort(columns.index, kind="stable"))
 
 
-def _record_times(records: Sequence[Any]) -> Ints:
-    return np.array([record.timestamp for record in records], np.int64)
-
-
 def _digests(ids: Span, rows: Ints) -> NDArray[np.uint64]:
-    whole = ids.buffer.tobytes()  # its slices are made sooner than those of a view
-    found = [whole[start:stop] for start, stop in zip(ids.start[rows].tolist(), ids.stop[rows].tolist(), strict=True)]
+    found = [ids.written[start:stop] for start, stop in zip(ids.start[rows].tolist(), ids.stop[rows].tolist(), strict=True)]
     for i in np.flatnonzero(ids.form[rows] == ESCAPED).tolist():
         found[i] = text_of(found[i]).encode()
     return digests_of_bytes(found)

@@ -32,16 +32,21 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One field of a block of records: where its value begins and ends in the buffer, and its form."""
+    """One field of a block of records: where its value begins and ends in what was written, and its form."""
 
-    buffer: Bytes
+    written: bytes
     start: Ints
     stop: Ints
     form: Bytes
 
     def bytes(self, i: int) -> bytes:
         """The value of the i-th record as it stands there."""
-        return self.buffer[self.start[i] : self.stop[i]].tobytes()
+        return self.written[self.start[i] : self.stop[i]]
+
+    @property
+    def buffer(self) -> Bytes:
+        """What was written, for compiled loops."""
+        return np.frombuffer(self.written, np.uint8)
 
 
 class Scanner:
@@ -60,16 +65,13 @@ class Scanner:
                 at = (at + 1) % len(self._table)
             self._table[at] = number + 1
 
-    def scan(self, values: Sequence[bytes | None]) -> tuple[dict[str, Span], Bools]:
-        """The fields of these records, and which records are sure; of the others the spans mean nothing."""
-        records = [value or b"" for value in values]
-        ends = np.cumsum(np.fromiter(map(len, records), np.int64, len(records)))
-        buffer = np.frombuffer(b"".join(records), np.uint8)
-        shape = (len(self.names), len(values))
+    def scan(self, written: bytes, starts: Ints, stops: Ints) -> tuple[dict[str, Span], Bools]:
+        """The fields of the records that lie there, and which records are sure; of the others the spans mean nothing."""
+        shape = (len(self.names), len(starts))
         start, stop, form = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.uint8)
-        sure = np.zeros(len(values), np.bool_)
-        _scan(buffer, ends, self._names, self._ends, self._table, start, stop, form, sure)
-        return {name: Span(buffer, start[i], stop[i], form[i]) for i, name in enumerate(self.names)}, sure
+        sure = np.zeros(len(starts), np.bool_)
+        _scan(np.frombuffer(written, np.uint8), starts, stops, self._names, self._ends, self._table, start, stop, form, sure)
+        return {name: Span(written, start[i], stop[i], form[i]) for i, name in enumerate(self.names)}, sure
 
 
 @compiled
@@ -441,12 +443,9 @@ def _scan_record(
 
 @compiled
 def _scan(
-    buffer: Bytes, record_ends: Ints, names: Bytes, ends: Ints, table: Ints, start: Ints, stop: Ints, form: Bytes, sure: Bools
+    buffer: Bytes, starts: Ints, stops: Ints, names: Bytes, ends: Ints, table: Ints, start: Ints, stop: Ints, form: Bytes, sure: Bools
 ) -> None:
-    begin = 0
     # Per field, and last for the beginning: the field that came after it last.
     follows = np.zeros(len(ends), np.int64)
-    for record in range(len(record_ends)):
-        end = record_ends[record]
-        sure[record] = _scan_record(buffer, begin, end, record, names, ends, table, follows, start, stop, form)
-        begin = end
+    for record in range(len(starts)):
+        sure[record] = _scan_record(buffer, starts[record], stops[record], record, names, ends, table, follows, start, stop, form)

@@ -76,7 +76,7 @@ class Numbering:
         ends = np.cumsum([len(each) for each in written], dtype=np.int64)
         starts = np.concatenate((np.zeros(1, np.int64), ends[:-1]))
         form = np.where(ends > starts, ESCAPED, ABSENT).astype(np.uint8)
-        return self.add(Span(np.frombuffer(b"".join(written), np.uint8), starts, ends, form), np.ones(len(written), np.bool_))
+        return self.add(Span(b"".join(written), starts, ends, form), np.ones(len(written), np.bool_))
 
     def coded(self, codes: Ints, as_kept: Callable[[str], str] | None = None) -> Coded:
         """The column of these numbers, its values as they are to be kept; those that are then the same become one."""

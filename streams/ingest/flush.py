@@ -13,7 +13,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, TypeVar
 
 import msgspec
 import numpy as np
@@ -28,6 +28,7 @@ from streams.ingest.columns import Columns
 from streams.ingest.decode import Decoder
 from streams.ingest.dedupe import Seen
 from streams.ingest.facts import facts_of
+from streams.ingest.records import KEY_START, NOTHING, OFFSET, TIMESTAMP, Records
 from streams.ingest.reports import MINUTE_MS, MINUTES_A_DAY, Report, facts_of_reports, reports_of, rule
 from streams.ingest.users import user_hasher
 from streams.panes.ladder import DAY_MS, Ladder, Level
@@ -43,26 +44,6 @@ R = TypeVar("R")
 #: For work on tables that may take long, since an event can land in very many panes: the event loop goes on meanwhile, and so does one more
 #: flush. More would take turns with the loop at the interpreter's lock, and every word to Redis or Kafka would wait for all of them.
 _TABLES = ThreadPoolExecutor(2, "tables")
-
-
-class Record(Protocol):
-    """A Kafka record, as fetched."""
-
-    @property
-    def offset(self) -> int:
-        """Its place in the partition."""
-
-    @property
-    def timestamp(self) -> int:
-        """The record's own time, epoch ms."""
-
-    @property
-    def key(self) -> bytes | None:
-        """The key's bytes."""
-
-    @property
-    def value(self) -> bytes | None:
-        """The value's bytes."""
 
 
 @dataclass(slots=True)
@@ -97,21 +78,23 @@ class PartitionFlusher:
         self._decoder = Decoder(topic, settings.money) if topic is not Topic.CAMPAIGNS else None
         self._next_expiry = 0
 
-    async def flush(self, records: Sequence[Record], now: int, unprocessable: Mapping[int, Refusal] | None = None) -> Flush:
+    async def flush(self, records: Records, now: int, unprocessable: Mapping[int, Refusal] | None = None) -> Flush:
         """Take in `records` (in offset order, none applied before). `now` in epoch ms is kept as the time of the flush.
 
         Records whose offset is among the `unprocessable` are refused without a look.
         """
-        meta = replace(self.meta, applied_offset=records[-1].offset, applied_at=now, caught_up_at=0, read=self.meta.read + len(records))
+        offsets = records.column(OFFSET)
+        meta = replace(self.meta, applied_offset=int(offsets[-1]), applied_at=now, caught_up_at=0, read=self.meta.read + len(records))
         streams = self._settings.streams
         meta.event_time = self.meta.event_time_reached(int(streams.lateness * 1000), int(streams.idle_timeout * 1000))
-        meta.record_time = max(meta.record_time, *(record.timestamp for record in records))
-        result = Flush(meta, without_key=sum(record.key is None for record in records))
+        meta.record_time = max(meta.record_time, int(records.column(TIMESTAMP).max()))
+        result = Flush(meta, without_key=int((records.column(KEY_START) == NOTHING).sum()))
         if unprocessable:
-            kept = [i for i, record in enumerate(records) if record.offset not in unprocessable]
-            await self._take_in([records[i] for i in kept], result)
-            result.refusals = [(kept[i], refusal) for i, refusal in result.refusals]
-            result.refusals += [(i, unprocessable[record.offset]) for i, record in enumerate(records) if record.offset in unprocessable]
+            known = np.isin(offsets, list(unprocessable))
+            kept = np.flatnonzero(~known)
+            await self._take_in(records.rows(kept), result)
+            result.refusals = [(int(kept[i]), refusal) for i, refusal in result.refusals]
+            result.refusals += [(i, unprocessable[int(offsets[i])]) for i in np.flatnonzero(known).tolist()]
         else:
             await self._take_in(records, result)
         meta.quarantined += len(result.refusals)
@@ -121,7 +104,7 @@ class PartitionFlusher:
         self.meta = meta
         return result
 
-    async def _take_in(self, records: Sequence[Record], result: Flush) -> None:
+    async def _take_in(self, records: Records, result: Flush) -> None:
         if self._decoder is None:
             self._register(records, result)
             return
@@ -237,7 +220,7 @@ class PartitionFlusher:
 
     # The registry.
 
-    def _register(self, records: Sequence[Record], result: Flush) -> None:
+    def _register(self, records: Records, result: Flush) -> None:
         key = self._store.keys.registry()
         for i, record in enumerate(records):
             try:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from redis.exceptions import RedisError
 
@@ -20,6 +20,7 @@ from streams.events.refusal import Reason, Refusal
 from streams.ingest.claiming import CannotClaim, Claimed, Share, Tables, claim, note
 from streams.ingest.continuity import Break, Finding, LogState
 from streams.ingest.flush import Flush, PartitionFlusher
+from streams.ingest.records import OFFSET, TIMESTAMP, Record, Records, Waiting
 from streams.metrics.ingest import IngestMetrics
 from streams.tables.meta import Meta
 from streams.tables.store import Fenced, PartitionStore, Superseded
@@ -52,7 +53,7 @@ class Log(Protocol):
     def at_end(self, next_offset: int) -> bool:
         """Whether nothing is known to be at or after `next_offset`."""
 
-    async def quarantine(self, refused: Sequence[tuple[Any, Refusal]]) -> None:
+    async def quarantine(self, refused: Sequence[tuple[Record, Refusal]]) -> None:
         """Write refused records to the quarantine topic; returns when they are safe there."""
 
 
@@ -87,7 +88,7 @@ class PartitionOwner:
         self._name = f"{tables.topic}:{tables.partition}"
         self._clock = clock
         self._share = share
-        self._pending: list[Any] = []
+        self._pending = Waiting()
         #: Records of a flush: fewer than the setting while a record is sought that the program fails on.
         self._flush_events = settings.streams.flush_events
         self._unprocessable: dict[int, Refusal] = {}
@@ -224,22 +225,25 @@ class PartitionOwner:
 
     # Taking batches.
 
-    async def take(self, records: Sequence[Any], since: int) -> None:
+    async def take(self, records: Records, since: int) -> None:
         """Accept a fetched batch, whose fetch went on from the offset `since`; waits while too much is pending.
 
         Records applied or pending already are left out. If the fetch went on from beyond what is expected, batches went missing, in a
         rebalance or because Redis fell back, and the partition is read again.
         """
-        if records and await self._broken_before(records[0].offset, since):
+        if not records:
+            return
+        offsets = records.column(OFFSET)
+        if await self._broken_before(int(offsets[0]), since):
             return
         async with self._changed:
             # Looked at under the lock: a partition that is being loaded again expects other records than before.
             expected = self._expected
-            if self._released or self._flusher is None or self._doubt or not records or records[-1].offset < expected:
+            if self._released or self._flusher is None or self._doubt or offsets[-1] < expected:
                 return
             if since <= expected:
-                self._pending += [record for record in records if record.offset >= expected]
-                self._expected = records[-1].offset + 1
+                self._pending.append(records.at_or_after(expected))
+                self._expected = int(offsets[-1]) + 1
                 self._metrics.pending(len(self._pending))
                 self._changed.notify_all()
                 limit = _PENDING_FLUSHES * self._settings.streams.flush_events
@@ -310,7 +314,7 @@ class PartitionOwner:
             await self._note_idle()
 
     async def _flush_pending(self) -> None:
-        batch = self._pending[: self._flush_events]
+        batch = self._pending.first(self._flush_events)
         try:
             with self._metrics.timed(len(batch)):
                 await self._flush(batch)
@@ -328,11 +332,11 @@ class PartitionOwner:
             return
         self._flush_events = min(2 * self._flush_events, self._settings.streams.flush_events)
         async with self._changed:
-            del self._pending[: len(batch)]
+            self._pending.drop(len(batch))
             self._metrics.pending(len(self._pending))
             self._changed.notify_all()
 
-    def _close_in_on(self, batch: Sequence[Any], error: Exception) -> float | None:
+    def _close_in_on(self, batch: Records, error: Exception) -> float | None:
         """Find the record that the program fails on by halving the batch; alone, it goes to quarantine, so that nothing stops for it.
 
         Returns the seconds to wait before the next try. What fails without the record too, or on very many, is no record's fault: the
@@ -352,7 +356,7 @@ class PartitionOwner:
         self._unprocessable[batch[0].offset] = Refusal(Reason.UNPROCESSABLE, detail)
         return _FIRST_RETRY
 
-    async def _flush(self, batch: Sequence[Any]) -> None:
+    async def _flush(self, batch: Records) -> None:
         flusher = self._flusher
         assert flusher is not None
         await self._until_done("ask who was erased", lambda: self._heed_erasures(flusher))
@@ -365,7 +369,7 @@ class PartitionOwner:
         await self._until_done("apply a flush", lambda: self._store.apply(before.applied_offset, flush.meta, flush.commands))
         self.next_offset = flush.meta.applied_offset + 1
         self.progress_at = self._clock()
-        self._metrics.visible(batch, self.progress_at)
+        self._metrics.visible(batch.column(TIMESTAMP), self.progress_at)
         self._unprocessable.clear()
         flusher.tables.forget(self._share.cells())
         await self._forget_ids(flusher)

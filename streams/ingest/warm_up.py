@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from streams.compiled import MANY
 from streams.config import Money, Topic
@@ -13,6 +12,7 @@ from streams.ingest.dedupe import Seen, digests
 from streams.ingest.grouping import numbered, sum_by
 from streams.ingest.users import user_hasher
 from streams.tables.sketchlogs import ReachLog
+from streams.transport.record_batches import records_of
 
 _EVENT = b"""{"event_id": "e-1", "occurred_at": "2026-01-01T00:00:00Z", "campaign_id": "c-1", "channel": "search", "kind": "view",
  "user_id": "u-1", "cost": "0.42", "dwell_ms": 1, "rating": 4.5, "landing_page": "\\u00e9", "more": [{}]}"""
@@ -20,8 +20,12 @@ _EVENT = b"""{"event_id": "e-1", "occurred_at": "2026-01-01T00:00:00Z", "campaig
 
 def warm_up() -> None:
     """Take one event through everything that is compiled."""
-    event = SimpleNamespace(value=_EVENT, key=b"c-1", timestamp=0)
-    columns, _ = Decoder(Topic.ENGAGEMENTS, Money()).decode([event])
+    for size in (1, MANY):
+        builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 1 << 30)
+        for i in range(size):
+            builder.append(i, 0, b"c-1", _EVENT, [])
+        records, _ = records_of(bytes(builder.build()), 0)
+    columns, _ = Decoder(Topic.ENGAGEMENTS, Money()).decode(records[:1])
     user_hasher("")(["u-1"])
     seen = Seen(0)
     seen.admit(columns.event_id, columns.record_time)

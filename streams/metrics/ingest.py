@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from streams.metrics.weighted import WeightedHistogram
 
 if TYPE_CHECKING:
     from streams.ingest.continuity import Break
-    from streams.ingest.flush import Flush, PartitionFlusher, Record
+    from streams.ingest.flush import Flush, PartitionFlusher
     from streams.tables.meta import Meta
 
 _PARTITION = ("topic", "partition")
@@ -119,9 +120,11 @@ class PartitionMetrics:
         self._all.dedupe_seconds.labels(*self._labels).set(flusher.seen.known_for(after.record_time) / 1000)
         self._all.open_cells.labels(*self._labels).set(flusher.tables.cells)
 
-    def visible(self, records: Sequence[Record], at: float) -> None:
-        """Count how old each record was when it was applied, `at` (epoch s). One from the future, of a fast clock, counts as 0 s old."""
-        times = np.array([record.timestamp for record in records], np.float64)
+    def visible(self, times: NDArray[np.int64], at: float) -> None:
+        """Count how old records of these `times` (epoch ms) were when they were applied, `at` (epoch s).
+
+        One from the future, of a fast clock, counts as 0 s old.
+        """
         # A record without a time of its own, as of very old producers, says nothing.
         self._all.visible_seconds.observe((self._topic,), np.maximum(at - times[times >= 0] / 1000, 0.0))
 

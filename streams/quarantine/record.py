@@ -45,6 +45,18 @@ class Fetched(Protocol):
         """Its value as it came."""
 
 
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A record with its place in the log; timestamp in epoch ms."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int | None
+    key: bytes | None
+    value: bytes | None
+
+
 class _Encoded(msgspec.Struct, frozen=True):
     """The JSON object on the topic."""
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -15,11 +14,13 @@ from streams.config import INPUT_TOPICS, Settings, Topic
 from streams.events.refusal import Refusal
 from streams.ingest.continuity import LogState
 from streams.ingest.owner import KafkaFailure, PartitionOwner
+from streams.ingest.records import OFFSET, Record
 from streams.kafka import connection
 from streams.producing import Sender, SendError
-from streams.quarantine.record import quarantine_record
+from streams.quarantine.record import Located, quarantine_record
 from streams.tables.store import PartitionStore
 from streams.transport.log_states import log_states
+from streams.transport.record_batches import keep_columns
 from streams.transport.topic_metadata import topic_metadata
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class LogSource:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
         )
+        keep_columns(self._consumer)
         self._topics = {settings.topic(topic): topic for topic in INPUT_TOPICS}
         self._positions: dict[TopicPartition, int] = {}
 
@@ -80,7 +82,7 @@ class LogSource:
                 continue
             for tp, records in fetched.items():
                 since = self._positions[tp]
-                self._positions[tp] = records[-1].offset + 1
+                self._positions[tp] = int(records.column(OFFSET)[-1]) + 1
                 await owners[tp].take(records, since)
             await asyncio.sleep(0)
 
@@ -122,7 +124,7 @@ class PartitionSource:
         """Workers will say that, once the tables are theirs."""
         return False
 
-    async def quarantine(self, refused: Sequence[tuple[Any, Refusal]]) -> None:
+    async def quarantine(self, refused: Sequence[tuple[Record, Refusal]]) -> None:
         """Write what no worker has written there: whoever takes over these tables goes on behind it. Raises KafkaFailure.
 
         A worker writes before it applies, so that what the tables in use have applied lies there already.
@@ -131,7 +133,12 @@ class PartitionSource:
         same_log = meta.topic_id in ("", state.topic_id) or not state.topic_id
         written = meta.applied_offset if same_log and meta.applied_offset < state.end else -1
         now = datetime.fromtimestamp(self._clock(), UTC)
-        records = [(record.key, quarantine_record(record, refusal, now)) for record, refusal in refused if record.offset > written]
+        at = self._tp
+        records = [
+            (r.key, quarantine_record(Located(at.topic, at.partition, r.offset, r.timestamp, r.key, r.value), refusal, now))
+            for r, refusal in refused
+            if r.offset > written
+        ]
         try:
             if records:
                 await self._sender.send(self._quarantine, records)

@@ -16,6 +16,7 @@ import polars as pl
 
 from streams.config import EVENT_TOPICS, Money, Topic
 from streams.ingest.decode import Decoder
+from streams.ingest.records import Record, Records
 from streams.replay.expanding import KEY, VALUE, events, newest
 from streams.replay.mapping import Mapping, MappingError
 from streams.replay.preparing import COUNT, END, START, ColumnError, Prepared, prepare
@@ -84,12 +85,6 @@ class Survey:
         self.faults += [FileFault(path, fault.row, fault.what) for fault in ordered[:room]]
 
 
-class _Record(NamedTuple):
-    value: bytes
-    key: bytes
-    timestamp: int
-
-
 class Judge:
     """Puts prepared rows to the decoders of the streams workers."""
 
@@ -105,7 +100,7 @@ class Judge:
         # One event speaks for all of a row: the last, whose id is the longest.
         last = np.cumsum(frame[COUNT].to_numpy()) - 1
         shown = events(self._mapping, prepared, last)
-        records = [_Record(value.encode(), key.encode(), 0) for value, key in zip(shown[VALUE], shown[KEY], strict=True)]
+        records = Records.of(Record(i, 0, k.encode(), v.encode()) for i, (k, v) in enumerate(zip(shown[KEY], shown[VALUE], strict=True)))
         _, refusals = self._decoders[prepared.event.topic].decode(records)
         return [(position, refusal.detail) for position, refusal in refusals]
 

@@ -20,8 +20,9 @@ from faust.types import TP, ConsumerMessage, Message
 from mode.utils.futures import notify
 
 from streams.ingest.continuity import LogState
-from streams.transport.bare_records import keep_bare
+from streams.ingest.records import OFFSET, TIMESTAMP, Records
 from streams.transport.log_states import log_states
+from streams.transport.record_batches import keep_columns
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +36,10 @@ FETCH_WAIT_MS = 50
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Consecutive records of one topic-partition, as fetched: see `bare_records`."""
+    """Consecutive records of one topic-partition, as fetched."""
 
     tp: TP
-    records: Sequence[Any]
+    records: Records
     #: The offset that the fetch went on from. Between it and the first record the log holds nothing: compaction, transactions and
     #: retention leave gaps. A first record before it means that the broker had nothing there and sent the fetch back.
     since: int
@@ -73,17 +74,6 @@ class _Forgetful(dict[TP, Any]):
         pass
 
 
-class Fetched(list[Any]):
-    """The records that a fetch brought for a partition."""
-
-    #: The offset that the fetch went on from.
-    since: int
-
-    def __init__(self, records: Iterable[Any], since: int) -> None:
-        super().__init__(records)
-        self.since = since
-
-
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that fetches. It notes from where each fetch goes on, in step with the seeks, which happen here too."""
 
@@ -95,20 +85,21 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # Faust has no setting for it. The fetcher is made with it when the consumer starts.
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
-        keep_bare(consumer)
+        keep_columns(consumer)
         return consumer
 
-    async def _fetch_records(
+    async def _fetch_records(  # type: ignore[override]  # a list of records by annotation; handed on untouched
         self, consumer: Any, active_partitions: set[TP], timeout: float | None = None, max_records: int | None = None
-    ) -> Mapping[TP, list[Any]]:
+    ) -> Mapping[TP, Batch]:
         fetched = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
         # Nothing may be awaited from here on: the positions must be those that the fetcher itself has just gone on from.
-        return {tp: self._went_on(TP(tp.topic, tp.partition), records) for tp, records in fetched.items() if records}
+        return {tp: self._went_on(TP(tp.topic, tp.partition), cast(Records, records)) for tp, records in fetched.items() if records}
 
-    def _went_on(self, tp: TP, records: list[Any]) -> Fetched:
-        since = self._positions.get(tp, records[0].offset)
-        self._positions[tp] = records[-1].offset + 1
-        return Fetched(records, since)
+    def _went_on(self, tp: TP, records: Records) -> Batch:
+        offsets = records.column(OFFSET)
+        since = self._positions.get(tp, int(offsets[0]))
+        self._positions[tp] = int(offsets[-1]) + 1
+        return Batch(tp, records, since)
 
     def all_delivered(self, tp: TP, next_offset: int, end: int) -> bool:
         """Whether the fetcher has gone on to `end`, and no record at or after `next_offset` was brought on the way.
@@ -167,19 +158,19 @@ class Consumer(driver.Consumer):
                 # A rebalance is under way: the owners will be told where to read from.
                 return
             if active is None or tp in active:
-                yield tp, self._batch_message(TP(tp.topic, tp.partition), cast(Fetched, batch))
+                yield tp, self._batch_message(cast(Batch, batch))
 
-    def _batch_message(self, tp: TP, batch: Fetched) -> ConsumerMessage:
-        last = batch[-1]
+    def _batch_message(self, batch: Batch) -> ConsumerMessage:
+        tp, records = batch.tp, batch.records
         return ConsumerMessage(
             tp.topic,
             tp.partition,
-            last.offset,
-            last.timestamp / 1000.0,
-            last.timestamp_type,
+            int(records.column(OFFSET)[-1]),
+            int(records.column(TIMESTAMP)[-1]) / 1000.0,
+            0,
             [],
             None,
-            Batch(tp, batch, batch.since),  # type: ignore[arg-type]  # bytes by annotation; handed on untouched to topics that are "raw"
+            batch,  # type: ignore[arg-type]  # bytes by annotation; handed on untouched to topics that are "raw"
             None,
             0,
             0,

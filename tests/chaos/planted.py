@@ -19,6 +19,7 @@ from alerts.incidents.life import Step
 from alerts.incidents.store import IncidentStore
 from streams.app.owners import AssignedPartitions
 from streams.ingest.owner import PartitionOwner
+from streams.ingest.records import Records
 from streams.tables import store
 from streams.tables.meta import Meta
 from streams.tables.opentables import Command, OpenTables
@@ -91,7 +92,7 @@ def _dropped_after_error() -> None:
 def _gap_ignored() -> None:
     take = PartitionOwner.take
 
-    async def bad(self: PartitionOwner, records: Sequence[Any], since: int) -> None:
+    async def bad(self: PartitionOwner, records: Records, since: int) -> None:
         await take(self, records, min(since, self._expected))
 
     PartitionOwner.take = bad  # type: ignore[method-assign]

@@ -12,6 +12,7 @@ import msgpack
 from streams.config import DIMENSIONS, Settings, Topic
 from streams.ingest.dedupe import Seen
 from streams.ingest.flush import PartitionFlusher
+from streams.ingest.records import Records
 from streams.panes.ladder import Ladder
 from streams.tables.keys import PartitionKeys
 from streams.tables.meta import Meta
@@ -72,7 +73,7 @@ class FlushTarget(Target):
     def judge(self, payloads: Sequence[Sent]) -> list[str]:
         """By a flush of all of them."""
         records = [LogRecord("t", 0, i, _THEN + i, sent.key, sent.value) for i, sent in enumerate(payloads)]
-        flush = asyncio.run(empty_flusher(self.topic, self._settings).flush(records, _THEN))
+        flush = asyncio.run(empty_flusher(self.topic, self._settings).flush(Records.of(records), _THEN))
         msgpack.packb(
             [[str(each) if isinstance(each, int) else each for each in command] for command in flush.commands], use_bin_type=False
         )

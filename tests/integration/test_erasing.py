@@ -19,6 +19,7 @@ from streams.config import Kafka, Privacy, Settings, Streams, Topic
 from streams.config import Redis as RedisSettings
 from streams.embedded import EmbeddedRedis
 from streams.ingest.flush import PartitionFlusher
+from streams.ingest.records import Record, Records
 from streams.ingest.users import user_hasher
 from streams.kpis.sketches import SPARSE_LIMIT
 from streams.privacy.erasing import erase
@@ -29,7 +30,6 @@ from streams.topics import create_topics
 from tests.integration.conftest import Broker
 from tests.integration.test_tables_exact import open_partition
 from tests.integration.workers import applied, ledger, own_settings, rows, send, until, worker
-from tests.reference import LogRecord
 
 NOW = 1_790_000_000_000
 WINDOW = (NOW - 600_000, NOW + 60_000)
@@ -40,8 +40,8 @@ def settings(redis_url: str) -> Settings:
     return Settings(kafka=Kafka(topic_prefix="erase"), redis=RedisSettings(url=redis_url), privacy=Privacy(user_key=SecretStr("test")))
 
 
-def log_of(users: list[str], first: int = 0, at: int = NOW) -> list[LogRecord]:
-    return [LogRecord("erase.clicks", 0, first + i, at, b"c", json.dumps(click(first + i, u, at)).encode()) for i, u in enumerate(users)]
+def log_of(users: list[str], first: int = 0, at: int = NOW) -> Records:
+    return Records.of(Record(first + i, at, b"c", json.dumps(click(first + i, u, at)).encode()) for i, u in enumerate(users))
 
 
 def click(number: int, user: str, at: int) -> dict[str, Any]:
@@ -54,7 +54,7 @@ async def opened(settings: Settings, redis: Redis) -> PartitionFlusher:
     return flusher
 
 
-async def take_in(flusher: PartitionFlusher, records: list[LogRecord]) -> None:
+async def take_in(flusher: PartitionFlusher, records: Records) -> None:
     before = flusher.meta.applied_offset
     flush = await flusher.flush(records, NOW)
     await flusher._store.apply(before, flush.meta, flush.commands)

@@ -25,6 +25,7 @@ from streams.ingest.claiming import Share
 from streams.ingest.continuity import LogState
 from streams.ingest.facts import facts_of
 from streams.ingest.owner import PartitionOwner
+from streams.ingest.records import Records
 from streams.metrics.ingest import IngestMetrics
 from streams.redis_errors import as_redis_errors
 from streams.tables.generations import PartitionTables
@@ -99,7 +100,7 @@ async def owning(redis_url: str, kafka: FakeLog) -> AsyncIterator[Callable[[], A
             batch = [record for record in kafka.records if record.offset >= kafka.position][:40]
             if batch:
                 since, kafka.position = kafka.position, batch[-1].offset + 1
-                await one.take(batch, since)
+                await one.take(Records.of(batch), since)
             await asyncio.sleep(0.01)
 
     feeding = asyncio.create_task(feed())
@@ -136,7 +137,7 @@ async def test_a_batch_that_comes_while_redis_is_read_again_is_not_taken_for_the
     async def load(self: PartitionOwner, state: LogState) -> None:
         if self.meta is not None and len(kafka.records) == 41:
             # What was fetched before Redis was emptied, handed over just now.
-            coming = asyncio.create_task(self.take(whole[41:80], 41))
+            coming = asyncio.create_task(self.take(Records.of(whole[41:80]), 41))
             for _ in range(3):
                 await asyncio.sleep(0)
             kafka.records = whole
@@ -208,7 +209,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     found = asyncio.Event()
     real = PartitionOwner._close_in_on
 
-    def close_in_on(self: PartitionOwner, batch: Sequence[Any], error: Exception) -> float | None:
+    def close_in_on(self: PartitionOwner, batch: Records, error: Exception) -> float | None:
         pause = real(self, batch, error)
         if pause is None:
             found.set()
@@ -282,7 +283,7 @@ async def test_an_assignment_that_is_given_up_half_way_leaves_no_owner_asleep(re
         assert await partitions.acquire({clicks: LogState(0, 40)}) == {}
         assert len(partitions) == 1
         await until(lambda: sought, lambda found: found == [0])
-        await partitions.take(Batch(clicks, log, 0))
+        await partitions.take(Batch(clicks, Records.of(log), 0))
         (entry,) = await until(TableReader(redis, settings).ledger, partial(has_read, 40))
         assert entry.applied == 40
         await partitions.release_all()

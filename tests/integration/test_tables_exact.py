@@ -13,6 +13,7 @@ from streams.config import DIMENSIONS, Kafka, Money, Settings, SpendSource, Stre
 from streams.config import Redis as RedisSettings
 from streams.ingest.dedupe import Seen
 from streams.ingest.flush import PartitionFlusher
+from streams.ingest.records import Records
 from streams.panes.ladder import Ladder
 from streams.tables.keys import PartitionKeys
 from streams.tables.opentables import OpenTables
@@ -51,7 +52,7 @@ async def open_partition(topic: Topic, partition: int, settings: Settings, redis
 
 async def apply(flusher: PartitionFlusher, records: list[LogRecord]) -> None:
     before = flusher.meta.applied_offset
-    flush = await flusher.flush(records, NOW)
+    flush = await flusher.flush(Records.of(records), NOW)
     await flusher._store.apply(before, flush.meta, flush.commands)
     flusher.tables.forget(flusher._settings.streams.open_cells)
 
@@ -134,7 +135,7 @@ async def test_a_worker_that_lost_its_partition_cannot_write(settings: Settings,
 async def test_a_flush_whose_answer_was_lost_may_be_sent_again(settings: Settings, redis: Redis) -> None:
     log = [record for topic, record in hostile_log(9, settings, NOW, 600, partitions=1) if topic is Topic.CLICKS]
     flusher = await open_partition(Topic.CLICKS, 0, settings, redis)
-    flush = await flusher.flush(log, NOW)
+    flush = await flusher.flush(Records.of(log), NOW)
     await flusher._store.apply(-1, flush.meta, flush.commands)
     before = await TableReader(redis, settings).window("total", NOW // DAY * DAY - DAY, NOW // DAY * DAY + DAY)
     await flusher._store.apply(-1, flush.meta, flush.commands)

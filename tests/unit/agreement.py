@@ -14,6 +14,7 @@ from streams.events.refusal import Refusal
 from streams.ingest.columns import Columns
 from streams.ingest.decode import Decoder
 from streams.ingest.dedupe import digests
+from streams.ingest.records import Record, Records
 from tests.unit.hostile_events import Sent
 
 MONEY = Money.model_validate({"rates": {"EUR": "1.0842", "JPY": "0.0064", "KWD": "3.2512345678901234567", "BIG": "1000000"}})
@@ -21,7 +22,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def decoded(topic: Topic, records: Sequence[Sent], money: Money = MONEY) -> tuple[Columns, list[tuple[int, Refusal]]]:
-    return Decoder(topic, money).decode(records)
+    return Decoder(topic, money).decode(Records.of(Record(i, r.timestamp, r.key, r.value) for i, r in enumerate(records)))
 
 
 def ms(time: datetime) -> int:

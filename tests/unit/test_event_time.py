@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from streams.config import Settings, Topic
 from streams.events.models import FUTURE_MS
 from streams.ingest.flush import PartitionFlusher
+from streams.ingest.records import Record, Records
 from streams.tables.meta import Meta
 from tests.fuzz.flushing import empty_flusher
-from tests.reference import LogRecord
 
 NOON = 1_795_435_200_000
 SETTINGS = Settings()
@@ -35,8 +35,8 @@ def flushed(flusher: PartitionFlusher, ages: list[int], clock: int) -> Meta:
     records = []
     for offset, age in enumerate(ages, first):
         event = {"event_id": f"e-{offset}", "occurred_at": clock - age, "campaign_id": "c", "channel": "search"}
-        records.append(LogRecord("t", 0, offset, clock, b"c", json.dumps(event).encode()))
-    return asyncio.run(flusher.flush(records, clock)).meta
+        records.append(Record(offset, clock, b"c", json.dumps(event).encode()))
+    return asyncio.run(flusher.flush(Records.of(records), clock)).meta
 
 
 @settings(max_examples=25, deadline=None)

@@ -11,23 +11,20 @@ from typing import Any
 import pytest
 
 from streams.config import Settings, Topic
+from streams.ingest.records import Record, Records
 from tests.fuzz.flushing import empty_flusher
-from tests.reference import LogRecord
 
 NOW = 1_795_404_333_123
 MINUTE, DAY = 60_000, 86_400_000
 
 
-def record(topic: Topic, **fields: Any) -> LogRecord:
-    event = {"event_id": "e-1", "occurred_at": NOW, "campaign_id": "c-1", "channel": "search"} | fields
-    return LogRecord(topic.value, 0, 0, NOW, b"c-1", json.dumps(event).encode())
+def log_of(value: bytes | None) -> Records:
+    return Records.of([Record(0, NOW, b"c-1", value)])
 
 
-class Watched:
-    """A record that can be watched going."""
-
-    def __init__(self, value: bytes | None) -> None:
-        self.offset, self.timestamp, self.key, self.value = 0, NOW, b"c-1", value
+def event(**fields: Any) -> Records:
+    plain = {"event_id": "e-1", "occurred_at": NOW, "campaign_id": "c-1", "channel": "search"}
+    return log_of(json.dumps(plain | fields).encode())
 
 
 @pytest.mark.parametrize("topic", [Topic.CLICKS, Topic.CAMPAIGNS])
@@ -37,11 +34,11 @@ async def test_refused_records_go_with_their_batch_and_wait_for_no_garbage_colle
     gc.disable()
     try:
         for value in (b"{", b'{"a": 1}', b"[]", None if topic is Topic.CLICKS else b"", json.dumps({"campaign_id": 7}).encode()):
-            record = Watched(value)
-            flush = await empty_flusher(topic, settings).flush([record], NOW)
+            records = log_of(value)
+            flush = await empty_flusher(topic, settings).flush(records, NOW)
             assert flush.meta.quarantined == 1
-            watched = weakref.ref(record)
-            del record, flush
+            watched = weakref.ref(records)
+            del records, flush
             # The thread that decoded lets go a moment after it has answered.
             async with asyncio.timeout(5):
                 while watched() is not None:
@@ -53,12 +50,12 @@ async def test_refused_records_go_with_their_batch_and_wait_for_no_garbage_colle
 async def test_a_report_that_lands_in_many_panes_lets_other_partitions_go_on() -> None:
     settings = Settings()
     tomorrow = NOW // MINUTE * MINUTE + DAY
-    report = record(Topic.SPEND, platform="meta", amount="12.34", period_start=tomorrow, period_end=tomorrow + DAY)
+    report = event(platform="meta", amount="12.34", period_start=tomorrow, period_end=tomorrow + DAY)
     flusher = empty_flusher(Topic.SPEND, settings)
-    long = asyncio.create_task(flusher.flush([report], NOW))
+    long = asyncio.create_task(flusher.flush(report, NOW))
     while not (flusher.tables._touched or long.done()):
         await asyncio.sleep(0)
-    flush = await empty_flusher(Topic.CLICKS, settings).flush([record(Topic.CLICKS)], NOW)
+    flush = await empty_flusher(Topic.CLICKS, settings).flush(event(), NOW)
     assert flush.meta.applied == 1
     assert not long.done(), "a click was counted while the report was still being spread"
     assert (await long).meta.applied == 1

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import gc
-import struct
-import weakref
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
-from aiokafka.errors import CorruptRecordException, KafkaTimeoutError
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
-from aiokafka.record.util import calc_crc32c
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaTimeoutError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP, ConsumerMessage
 
 from streams.app.worker import build_app
 from streams.config import Kafka, Settings
 from streams.ingest.continuity import LogState
+from streams.ingest.records import Record, Records
 from streams.transport import Batch, Consumer, Transport, batches
-from streams.transport.bare_records import keep_bare
-from streams.transport.batches import Fetched
 
 CLICKS, SPEND = TP("marketing.clicks", 0), TP("marketing.spend", 3)
 
@@ -53,7 +45,7 @@ class FakeThread:
 
     assigned: set[TP] = field(default_factory=set)
     highwaters: dict[TP, int] = field(default_factory=dict)
-    fetched: dict[TP, Fetched] = field(default_factory=dict)
+    fetched: dict[TP, Batch] = field(default_factory=dict)
     #: Offsets between which the log holds no record.
     nothing_between: set[tuple[int, int]] = field(default_factory=set)
     sought: list[Mapping[TP, int]] = field(default_factory=list)
@@ -85,7 +77,7 @@ class FakeThread:
     async def commit(self, offsets: Mapping[TP, int]) -> bool:
         return not self.refuses
 
-    async def getmany(self, active: set[TP] | None, timeout: float) -> dict[TP, Fetched]:
+    async def getmany(self, active: set[TP] | None, timeout: float) -> dict[TP, Batch]:
         return self.fetched
 
 
@@ -122,101 +114,12 @@ async def test_idle_partitions_are_not_waited_for_at_the_expense_of_busy_ones(ri
     assert consumer._fetch_max_wait_ms == batches.FETCH_WAIT_MS <= 100
 
 
-class Assigned:
-    """An assignment in which a partition is read from an offset on."""
-
-    active = True
-    paused = False
-
-    def __init__(self, position: int) -> None:
-        self.position = position
-
-    def state_value(self, _tp: TopicPartition) -> Assigned:
-        return self
-
-    def consumed_to(self, position: int) -> None:
-        self.position = position
+def records(*offsets: int) -> Records:
+    return Records.of(Record(o, 1_790_000_000_000 + o, b"c-1", b"{}") for o in offsets)
 
 
-def stored(*batch_sizes: int, control: Collection[int] = ()) -> bytes:
-    """Batches of so many records each, as a broker sends them, offsets from 0; those numbered in `control` are markers of transactions."""
-    result, base = b"", 0
-    for number, size in enumerate(batch_sizes):
-        builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 1 << 20)
-        for i in range(size):
-            builder.append(i, 1_790_000_000_000 + base + i, b"c-1", b"%d" % (base + i), [])
-        batch = bytearray(builder.build())
-        batch[:8] = struct.pack(">q", base)
-        if number in control:
-            batch[22] |= 0x20
-            batch[17:21] = struct.pack(">I", calc_crc32c(bytes(batch[21:])))
-        result += batch
-        base += size
-    return result
-
-
-def taken(consumer: AIOKafkaConsumer, content: bytes, assigned: Assigned) -> list[Any]:
-    return list(fetch_of(consumer, content, assigned).getall())
-
-
-def fetch_of(consumer: AIOKafkaConsumer, content: bytes, assigned: Assigned) -> FetchResult:
-    tp = TopicPartition("clicks", 3)
-    values = PartitionRecords(tp, MemoryRecords(content), None, assigned.position, None, consumer._value_deserializer, True, 0)
-    return FetchResult(tp, assignment=assigned, partition_records=values, backoff=0)
-
-
-@pytest.fixture
-async def consumers() -> tuple[AIOKafkaConsumer, AIOKafkaConsumer]:
-    """One as the library has it, and one that is marked."""
-    plain, marked = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1"), AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1")
-    keep_bare(marked)
-    return plain, marked
-
-
-@pytest.mark.parametrize("sizes", [(1,), (3,), (2, 5, 1), (1, 1, 1, 4)])
-async def test_a_marked_consumer_gets_bare_records_and_those_that_the_library_gives(
-    consumers: tuple[AIOKafkaConsumer, AIOKafkaConsumer], sizes: tuple[int, ...]
-) -> None:
-    for control in ((), (0,), (len(sizes) - 1,)):
-        for position in range(sum(sizes)):
-            content = stored(*sizes, control=control)
-            of_plain, of_marked = Assigned(position), Assigned(position)
-            plain, bare = taken(consumers[0], content, of_plain), taken(consumers[1], content, of_marked)
-            assert [(r.offset, r.timestamp, r.key, r.value) for r in bare] == [(r.offset, r.timestamp, r.key, r.value) for r in plain]
-            assert all(r.topic == "clicks" for r in plain)
-            assert not any(hasattr(r, "topic") for r in bare)
-            assert of_plain.position == of_marked.position == sum(sizes)
-
-
-async def test_what_was_fetched_goes_once_its_records_are_taken(consumers: tuple[AIOKafkaConsumer, AIOKafkaConsumer]) -> None:
-    """A fetch is a megabyte, and a worker's garbage collector runs seldom."""
-    gc.disable()
-    try:
-        fetch = fetch_of(consumers[1], stored(3), Assigned(0))
-        watched = weakref.ref(fetch._partition_records)
-        assert len(fetch.getall()) == 3
-        assert watched() is None
-    finally:
-        gc.enable()
-
-
-async def test_damaged_batches_are_refused_and_nothing_before_them_counts_as_read(
-    consumers: tuple[AIOKafkaConsumer, AIOKafkaConsumer],
-) -> None:
-    content = bytearray(stored(2, 2))
-    content[-1] ^= 1
-    assigned = Assigned(0)
-    with pytest.raises(CorruptRecordException, match="clicks"):
-        taken(consumers[1], bytes(content), assigned)
-    assert assigned.position == 0
-
-
-def records(tp: TP, *offsets: int) -> list[ConsumerRecord[bytes, bytes]]:
-    return [ConsumerRecord(tp.topic, tp.partition, o, 1_790_000_000_000 + o, 1, b"c-1", b"{}", None, 3, 2, ()) for o in offsets]
-
-
-def fetched(since: int, tp: TP, *offsets: int) -> Fetched:
-    return Fetched(records(tp, *offsets), since)
+def fetched(since: int, tp: TP, *offsets: int) -> Batch:
+    return Batch(tp, records(*offsets), since)
 
 
 async def test_the_workers_app_uses_this_transport(rig: Rig) -> None:
@@ -275,8 +178,8 @@ async def test_a_fetch_becomes_a_message_per_partition(rig: Rig) -> None:
     rig.thread.fetched = {CLICKS: fetched(4, CLICKS, 5, 6, 9), SPEND: fetched(0, SPEND, 0)}
     (first, clicks), (second, spend) = await rig.fetch()
     assert (first, second) == (CLICKS, SPEND)
-    batches: list[Any] = [clicks.value, spend.value]
-    assert batches == [Batch(CLICKS, records(CLICKS, 5, 6, 9), 4), Batch(SPEND, records(SPEND, 0), 0)]
+    batches = [cast(Batch, message.value) for message in (clicks, spend)]
+    assert [(b.tp, list(b.records), b.since) for b in batches] == [(CLICKS, list(records(5, 6, 9)), 4), (SPEND, list(records(0)), 0)]
     assert (clicks.topic, clicks.partition, clicks.offset, clicks.tp) == ("marketing.clicks", 0, 9, CLICKS)
     assert clicks.timestamp == 1_790_000_000.009
     assert (clicks.key, clicks.acked) == (None, False)
@@ -377,7 +280,7 @@ async def test_a_partition_that_could_not_be_claimed_is_not_sought(rig: Rig) -> 
 
 async def test_the_thread_knows_where_each_fetch_went_on_from(monkeypatch: pytest.MonkeyPatch, rig: Rig) -> None:
     thread = rig.consumer._new_consumer_thread()
-    coming = [{CLICKS: records(CLICKS, 5, 6, 9)}, {CLICKS: []}, {CLICKS: records(CLICKS, 12)}, {CLICKS: records(CLICKS, 7, 9)}]
+    coming = [{CLICKS: records(5, 6, 9)}, {CLICKS: records()}, {CLICKS: records(12)}, {CLICKS: records(7, 9)}]
 
     async def fetch(*_: Any, **__: Any) -> Any:
         return coming.pop(0)
@@ -387,7 +290,7 @@ async def test_the_thread_knows_where_each_fetch_went_on_from(monkeypatch: pytes
 
     async def asked() -> int | None:
         found = (await thread._fetch_records(None, {CLICKS})).get(CLICKS)
-        return cast(Fetched, found).since if found is not None else None
+        return found.since if found is not None else None
 
     monkeypatch.setattr(AIOKafkaConsumerThread, "_fetch_records", fetch)
     monkeypatch.setattr(AIOKafkaConsumerThread, "_seek_wait", seek)

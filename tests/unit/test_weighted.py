@@ -17,11 +17,6 @@ BOUNDS = (0.05, 0.5, 1, 2.5, 30)
 VALUES = st.lists(st.one_of(st.sampled_from(BOUNDS), st.floats(0, 100)), max_size=30)
 
 
-class Record:
-    def __init__(self, timestamp: int) -> None:
-        self.offset, self.timestamp, self.key, self.value = 0, timestamp, None, None
-
-
 def samples(registry: CollectorRegistry) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     families = text_string_to_metric_families(generate_latest(registry).decode())
     found = {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
@@ -51,8 +46,8 @@ def test_bounds_that_make_no_buckets_are_refused(bounds: tuple[float, ...]) -> N
 def test_a_record_is_as_old_as_its_own_time_says() -> None:
     registry = CollectorRegistry()
     partition = IngestMetrics(registry).of_partition("m.clicks", 0)
-    partition.visible([Record(100_000 - age) for age in (250, 250, 900, 7_000)], 100.0)
-    partition.visible([Record(99_500)], 100.0)
+    partition.visible(np.array([100_000 - age for age in (250, 250, 900, 7_000)]), 100.0)
+    partition.visible(np.array([99_500]), 100.0)
 
     def sample(name: str, **labels: str) -> float | None:
         return registry.get_sample_value(f"campaignwatch_visible_seconds_{name}", {"topic": "m.clicks", **labels})
@@ -65,7 +60,7 @@ def test_a_record_is_as_old_as_its_own_time_says() -> None:
 def test_a_fast_clock_makes_a_record_new_and_a_record_without_a_time_says_nothing() -> None:
     registry = CollectorRegistry()
     partition = IngestMetrics(registry).of_partition("m.clicks", 0)
-    partition.visible([Record(103_000), Record(-1)], 100.0)
+    partition.visible(np.array([103_000, -1]), 100.0)
     first = str(VISIBLE_BUCKETS[0])
     assert registry.get_sample_value("campaignwatch_visible_seconds_bucket", {"topic": "m.clicks", "le": first}) == 1
     assert registry.get_sample_value("campaignwatch_visible_seconds_count", {"topic": "m.clicks"}) == 1
