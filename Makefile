@@ -41,6 +41,7 @@ test-cluster: $(VENV)/.installed ## integration tests on three Kafka nodes and a
 	@CAMPAIGNWATCH_TEST_KAFKA=cluster CAMPAIGNWATCH_TEST_REDIS=cluster exec $(BIN)/pytest -q -rfEs $(TESTS) $(ARGS)
 
 test-checked: $(VENV)/.installed ## what is compiled, with every index checked: compiled loops do not look where an array ends
+	@$(CHECKED) $(BIN)/python -m streams.ingest.warm_up  # compiled once, and not by each of the parallel processes
 	@$(CHECKED) exec $(BIN)/pytest -q -rfEs $(PARALLEL) $(COMPILED) $(ARGS)
 
 fuzz: $(VENV)/.installed ## hostile payloads, 100,000 of them (ARGS="--payloads 1000000 --seed 1"); the smallest that fails is saved
