@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from streams.app.ends import LogEnds
 from streams.config import INPUT_TOPICS, Settings, Topic
 from streams.events.refusal import Refusal
-from streams.ingest.claiming import Share
+from streams.ingest.claiming import Share, fair_share
 from streams.ingest.continuity import LogState
 from streams.ingest.owner import KafkaFailure, PartitionOwner
 from streams.ingest.records import Record
@@ -170,9 +170,7 @@ class AssignedPartitions:
         )
 
     def _share_of(self, tp: TP, total: int, held: Callable[[PartitionOwner], int]) -> int:
-        """What a partition may hold: what the others leave of the worker's total, but at least an equal share."""
-        others = sum(held(owner) for other, owner in self._owners.items() if other != tp)
-        return max(total // max(1, len(self._owners)), total - others)
+        return fair_share(total, [held(owner) for other, owner in self._owners.items() if other != tp])
 
     async def quarantine(self, refused: Sequence[tuple[Located, Refusal]]) -> None:
         """Write refused records and wait until Kafka has them."""

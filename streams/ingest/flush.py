@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ParamSpec, TypeVar
 
 import msgspec
 import numpy as np
@@ -33,17 +31,22 @@ from streams.ingest.reports import MINUTE_MS, MINUTES_A_DAY, Report, facts_of_re
 from streams.ingest.users import user_hasher
 from streams.panes.ladder import DAY_MS, Ladder, Level
 from streams.privacy.erased import Erased
+from streams.tables.aside import aside
 from streams.tables.meta import Meta
-from streams.tables.opentables import Command, OpenTables
+from streams.tables.opentables import Command, OpenTables, PaneId
 from streams.tables.store import PartitionStore
 
 _ABANDONED_AFTER = 30 * 86_400
+#: Panes that Redis is asked for at once, each by some forty commands: a spend report of a month lands in very many, and an answer that
+#: takes longer than `redis.timeout` would never come.
+_PANES_AT_ONCE = 50
 Ints = NDArray[np.int64]
-P = ParamSpec("P")
-R = TypeVar("R")
-#: For work on tables that may take long, since an event can land in very many panes: the event loop goes on meanwhile, and so does one more
-#: flush. More would take turns with the loop at the interpreter's lock, and every word to Redis or Kafka would wait for all of them.
-_TABLES = ThreadPoolExecutor(2, "tables")
+#: Calls what reads from Redis, and perhaps again when that fails.
+Reading = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
+
+
+async def _once(read: Callable[[], Awaitable[None]]) -> None:
+    await read()
 
 
 @dataclass(slots=True)
@@ -77,12 +80,17 @@ class PartitionFlusher:
         self.erased: Erased | None = None
         self._decoder = Decoder(topic, settings.money) if topic is not Topic.CAMPAIGNS else None
         self._next_expiry = 0
+        self._reading: Reading = _once
 
-    async def flush(self, records: Records, now: int, unprocessable: Mapping[int, Refusal] | None = None) -> Flush:
+    async def flush(
+        self, records: Records, now: int, unprocessable: Mapping[int, Refusal] | None = None, reading: Reading | None = None
+    ) -> Flush:
         """Take in `records` (in offset order, none applied before). `now` in epoch ms is kept as the time of the flush.
 
-        Records whose offset is among the `unprocessable` are refused without a look.
+        Records whose offset is among the `unprocessable` are refused without a look. What reads from Redis goes through `reading`, which
+        may call it again and again.
         """
+        self._reading = reading or _once
         offsets = records.column(OFFSET)
         meta = replace(self.meta, applied_offset=int(offsets[-1]), applied_at=now, caught_up_at=0, read=self.meta.read + len(records))
         streams = self._settings.streams
@@ -99,7 +107,7 @@ class PartitionFlusher:
             await self._take_in(records, result)
         meta.quarantined += len(result.refusals)
         result.refusals.sort(key=lambda refused: refused[0])
-        result.commands += await _aside(self.tables.take_commands, meta.applied_offset, self._ttl)
+        result.commands += await aside(self.tables.take_commands, meta.applied_offset, self._ttl)
         result.commands += self._expire(meta.record_time)
         self.meta = meta
         return result
@@ -154,7 +162,7 @@ class PartitionFlusher:
         days = np.unique(columns.occurred_at // DAY_MS).tolist()
         kinds = None
         if len(columns.kind):
-            await self._store.load(self.tables, self.tables.missing_days(day * DAY_MS for day in days), ())
+            await self._load(self.tables.missing_days(day * DAY_MS for day in days), ())
             present = {kind for kind in columns.kind.present() if kind is not None}
             kinds = self.tables.own_measures(days, present, self._settings.streams.max_kinds)
         facts = facts_of(self.topic, columns, self._settings.money, self._hash_users, kinds)
@@ -178,7 +186,13 @@ class PartitionFlusher:
         wanted: dict[int, list[bytes]] = {}
         for report in reports:
             wanted.setdefault(report.last_day, []).append(report.identity)
-        stored = {identity: Report.unpack(packed) for identity, packed in (await self._store.reports(wanted)).items()}
+        found: dict[bytes, bytes] = {}
+
+        async def read() -> None:
+            found.update(await self._store.reports(wanted))
+
+        await self._reading(read)
+        stored = {identity: Report.unpack(packed) for identity, packed in found.items()}
         ruling = rule(reports, stored)
         result.meta.applied += int(ruling.counts.sum())
         result.meta.duplicate += int((~ruling.counts).sum())
@@ -186,7 +200,8 @@ class PartitionFlusher:
             key = self._store.keys.reports(report.last_day)
             result.commands += [("HSET", key, identity, report.pack()), ("EXPIRE", key, self._ttl)]
         for level in self._ladder.levels:
-            for facts in facts_of_reports(ruling.changes, self._settings.money, level, result.meta.record_time):
+            parts = facts_of_reports(ruling.changes, self._settings.money, level, result.meta.record_time)
+            while (facts := await aside(next, parts, None)) is not None:
                 await self._add_facts(facts, result.meta.record_time, (level,))
 
     # Into the tables.
@@ -198,8 +213,13 @@ class PartitionFlusher:
         panes = self.tables.kept_panes(starts, record_time, levels)
         days, missing = self.tables.missing_days(starts), self.tables.missing_panes(panes)
         if days or missing:
-            await self._store.load(self.tables, days, missing)
-        await _aside(self._add_cells, facts, record_time, levels)
+            await self._load(days, missing)
+        await aside(self._add_cells, facts, record_time, levels)
+
+    async def _load(self, days: Sequence[int], panes: Sequence[PaneId]) -> None:
+        for begin in range(0, max(1, len(panes)), _PANES_AT_ONCE):
+            some = panes[begin : begin + _PANES_AT_ONCE]
+            await self._reading(functools.partial(self._store.load, self.tables, days if not begin else (), some))
 
     def _add_cells(self, facts: Facts, record_time: int, levels: Sequence[Level]) -> None:
         for cube, cells in aggregate(facts, self._settings.all_cubes, levels[0].size).items():
@@ -233,10 +253,6 @@ class PartitionFlusher:
                 result.commands.append(("HDEL", key, parsed.campaign_id))
             elif isinstance(parsed, Campaign):
                 result.commands.append(("HSET", key, parsed.campaign_id, msgspec.json.encode(registered(parsed))))
-
-
-async def _aside(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    return await asyncio.get_running_loop().run_in_executor(_TABLES, functools.partial(function, *args, **kwargs))
 
 
 def select(columns: Columns, keep: NDArray[np.bool_]) -> Columns:

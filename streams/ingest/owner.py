@@ -22,6 +22,7 @@ from streams.ingest.continuity import Break, Finding, LogState
 from streams.ingest.flush import Flush, PartitionFlusher
 from streams.ingest.records import OFFSET, TIMESTAMP, Record, Records, Waiting
 from streams.metrics.ingest import IngestMetrics
+from streams.tables.aside import aside
 from streams.tables.meta import Meta
 from streams.tables.store import Fenced, PartitionStore, Superseded
 
@@ -362,7 +363,7 @@ class PartitionOwner:
         await self._until_done("ask who was erased", lambda: self._heed_erasures(flusher))
         before = flusher.meta
         flusher.meta.committed = max(before.committed, self._kafka.committed())
-        flush = await flusher.flush(batch, self._now, self._unprocessable)
+        flush = await flusher.flush(batch, self._now, self._unprocessable, self._until_read)
         refused = [(batch[i], refusal) for i, refusal in flush.refusals]
         if refused:
             await self._until_done("write to the quarantine topic", lambda: self._kafka.quarantine(refused))
@@ -371,7 +372,7 @@ class PartitionOwner:
         self.progress_at = self._clock()
         self._metrics.visible(batch.column(TIMESTAMP), self.progress_at)
         self._unprocessable.clear()
-        flusher.tables.forget(self._share.cells())
+        await aside(flusher.tables.forget, self._share.cells())
         await self._forget_ids(flusher)
         self._metrics.flushed(before, flush, flusher)
 
@@ -430,8 +431,18 @@ class PartitionOwner:
             self._changed.notify_all()
         await self._seek_back(self.next_offset)
 
-    async def _until_done(self, what: str, attempt: Callable[[], Awaitable[None]]) -> None:
-        """Repeat what needs Redis or Kafka until it succeeds: nothing may be lost because one of them is away."""
+    async def _until_read(self, attempt: Callable[[], Awaitable[None]]) -> None:
+        """Repeat a read in the middle of a flush: what was done for thousands of panes must not be lost for an answer that was late.
+
+        Should Redis come back with something else, the flush will be fenced.
+        """
+        await self._until_done("read from Redis", attempt, whatever=False)
+
+    async def _until_done(self, what: str, attempt: Callable[[], Awaitable[None]], *, whatever: bool = True) -> None:
+        """Repeat what needs Redis or Kafka until it succeeds: nothing may be lost because one of them is away.
+
+        Unless `whatever` fails is to be repeated, what the program itself fails on is raised.
+        """
         delay = _FIRST_RETRY
         while not self._released:
             try:
@@ -444,6 +455,8 @@ class PartitionOwner:
             except Exception as error:
                 # Whatever a client raises while its connections break: no record is to blame for it.
                 if not isinstance(error, RedisError | OSError | TimeoutError | KafkaFailure | CannotClaim | Superseded):
+                    if not whatever:
+                        raise
                     log.exception("%s: could not %s for a reason of the program's own", self._name, what)
                 self._metrics.retried()
                 self.hindered = f"could not {what}: {type(error).__name__}: {error}"

@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from streams.config import Settings, Topic
 from streams.errors import UserError
-from streams.ingest.claiming import Share
+from streams.ingest.claiming import Share, fair_share
 from streams.ingest.owner import PartitionOwner
 from streams.metrics.ingest import IngestMetrics
 from streams.producing import Sender
@@ -166,8 +166,16 @@ async def _owning(
     metrics = IngestMetrics(CollectorRegistry())
     streams = settings.streams
     tables = functools.partial(PartitionTables, redis, settings)
-    share = Share(cells=lambda: streams.open_cells // max(1, len(topics)), ids=lambda: streams.dedupe_ids // max(1, len(topics)))
-    owners = {
+    owners: dict[TopicPartition, PartitionOwner] = {}
+
+    def share(own: TopicPartition) -> Share:
+        others = [tp for tp in topics if tp != own]
+        return Share(
+            cells=lambda: fair_share(streams.open_cells, [owners[tp].cells for tp in others]),
+            ids=lambda: fair_share(streams.dedupe_ids, [owners[tp].ids for tp in others]),
+        )
+
+    owners |= {
         tp: PartitionOwner(
             topic,
             settings,
@@ -182,7 +190,7 @@ async def _owning(
             ),
             metrics,
             clock=time.time,
-            share=share,
+            share=share(tp),
             role="rebuild",
         )
         for tp, topic in topics.items()

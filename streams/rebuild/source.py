@@ -80,10 +80,12 @@ class LogSource:
                 log.warning("the log cannot be read at present (%r); trying again", error)
                 await asyncio.sleep(_WAIT_MS / 1_000)
                 continue
+            # Before anything is awaited: an owner that seeks back while another takes its records must not be handed its own as if they
+            # went on from there.
+            went_on = {tp: self._positions[tp] for tp in fetched}
+            self._positions |= {tp: int(records.column(OFFSET)[-1]) + 1 for tp, records in fetched.items()}
             for tp, records in fetched.items():
-                since = self._positions[tp]
-                self._positions[tp] = int(records.column(OFFSET)[-1]) + 1
-                await owners[tp].take(records, since)
+                await owners[tp].take(records, went_on[tp])
             await asyncio.sleep(0)
 
     async def read_to(self, tp: TopicPartition, end: int) -> bool:

@@ -7,7 +7,6 @@ wants many rows of few panes, a series few rows of many panes (docs/decisions.md
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection, Mapping, Sequence
 
 import msgpack
@@ -21,6 +20,7 @@ CHUNK = 128
 _FEW = 16
 
 _TYPES = {b"b": "<i1", b"h": "<i2", b"i": "<i4", b"q": "<i8"}
+_SIZES = {code: int(name[-1]) for code, name in _TYPES.items()}
 _LIMITS = ((b"b", 0x7F), (b"h", 0x7FFF), (b"i", 0x7FFF_FFFF))
 
 
@@ -59,18 +59,21 @@ def _pack_few(columns: Mapping[str, Ints], at: int) -> bytes | None:
 
     Late events touch very many chunks of few rows: a spend report of a month ahead nearly a million of one row each.
     """
-    present: set[int] = set()
-    for column in columns.values():
-        present.update(column[at : at + CHUNK].nonzero()[0].tolist())
+    lists = [column[at : at + CHUNK].tolist() for column in columns.values()]
+    if max(map(len, lists), default=0) <= _FEW:
+        rows = sorted({row for values in lists for row, value in enumerate(values) if value})
+    else:
+        present = {row for column in columns.values() for row in column[at : at + CHUNK].nonzero()[0].tolist()}
         if len(present) > _FEW:
             return None
-    rows = sorted(present)
+        rows = sorted(present)
     packed = {}
-    for name, column in columns.items():
-        values = [column.item(at + row) if at + row < len(column) else 0 for row in rows]
-        if any(values):
-            code = _code(min(values), max(values))
-            packed[name] = code + struct.pack(f"<{len(values)}{code.decode()}", *values)
+    for name, column in zip(columns, lists, strict=True):
+        values = [column[row] if row < len(column) else 0 for row in rows]
+        lowest, highest = min(values, default=0), max(values, default=0)
+        if lowest or highest:
+            code = _code(lowest, highest)
+            packed[name] = code + b"".join([value.to_bytes(_SIZES[code], "little", signed=True) for value in values])
     return msgpack.packb((bytes(rows), packed)) if rows else b""
 
 
@@ -123,4 +126,7 @@ def _code(lowest: int, highest: int) -> bytes:
     """The narrowest type for values between these."""
     # Of the lowest not the absolute value: the smallest integer of a type is one farther from zero than the largest.
     largest = max(highest, -1 - lowest)
-    return next((code for code, limit in _LIMITS if largest <= limit), b"q")
+    for code, limit in _LIMITS:
+        if largest <= limit:
+            return code
+    return b"q"

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 
 from streams.privacy.erased import ERASING, Erased, load_erased
 from streams.redis_errors import as_redis_errors
+from streams.tables.aside import aside
 from streams.tables.keys import KINDS, PartitionKeys, partitions_key
 from streams.tables.meta import FORMAT, Meta
 from streams.tables.opentables import Command, OpenTables, PaneId
@@ -184,13 +185,24 @@ class PartitionStore:
         Safe to repeat after a lost answer. Raises Fenced.
         """
         everything = [*commands, ("HSET", self.keys.meta(), *meta.flat())]
-        packed = msgpack.packb([[_text(a) for a in command] for command in everything], use_bin_type=False)
-        arguments = [expected_offset, meta.applied_offset, self._writer, packed, self._erasure]
+        arguments: list[int | str | bytes] = [
+            expected_offset,
+            meta.applied_offset,
+            self._writer,
+            await aside(_packed, everything),
+            self._erasure,
+        ]
         answer = await self._apply(keys=[self.keys.meta()], args=arguments)
         if answer != b"applied":
             fenced = Fenced(f"{self.keys.topic}:{self.keys.partition}: expected offset {expected_offset}, Redis answered {answer.decode()}")
             fenced.erasing = answer.startswith(f"fenced:{ERASING}:".encode())
             raise fenced
+
+
+def _packed(commands: Sequence[Command]) -> bytes:
+    # One by one: a single call for very many would let no other thread have the interpreter, nor a signal.
+    packer = msgpack.Packer(use_bin_type=False)
+    return b"".join([packer.pack_array_header(len(commands)), *(packer.pack([_text(a) for a in command]) for command in commands)])
 
 
 def _text(argument: str | bytes | int) -> str | bytes:

@@ -15,6 +15,7 @@ from typing import Any, cast
 import pytest
 from faust.types import TP
 from prometheus_client import CollectorRegistry
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from streams.app.owners import AssignedPartitions
 from streams.config import Kafka, Settings, Streams, Topic
@@ -254,6 +255,29 @@ async def test_what_fails_without_the_record_too_waits(redis_url: str, monkeypat
         await asyncio.wait_for(waits.wait(), 30)
         assert [e.read for e in await ledger()] == [0]
     assert kafka.quarantined == []
+
+
+async def test_a_flush_goes_on_where_a_read_of_its_was_late(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Began it anew, a flush that reads thousands of panes would never end while Redis is slow."""
+    real, late, claims = PartitionStore.load, [1, 2, 3], 0
+    claim = PartitionOwner._load
+
+    async def load(self: PartitionStore, *what: Any) -> None:
+        if late:
+            late.pop()
+            raise RedisTimeoutError("no answer in time")
+        await real(self, *what)
+
+    async def counted(self: PartitionOwner, state: LogState) -> None:
+        nonlocal claims
+        claims += 1
+        await claim(self, state)
+
+    monkeypatch.setattr(PartitionStore, "load", load)
+    monkeypatch.setattr(PartitionOwner, "_load", counted)
+    async with owning(redis_url, FakeLog(log_of(*["good"] * 30))) as ledger:
+        (entry,) = await until(ledger, partial(has_read, 30))
+    assert (entry.applied, claims, late) == (30, 1, [])
 
 
 async def test_an_assignment_that_is_given_up_half_way_leaves_no_owner_asleep(redis_url: str) -> None:
