@@ -27,7 +27,7 @@ def test_every_contender_is_measured_and_right(tmp_path: Path, job: str, field: 
         "--only",
         job,
         "--events",
-        "120000",
+        "400000",  # a worker takes 80,000 before it first tells of any
         "--contenders",
         f"raw,campaignwatch,{field}",
         "--report",
