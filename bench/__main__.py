@@ -63,7 +63,7 @@ def main(
     """
     names = _known(only, SECTIONS)
     entered = {contender.name for job in (THROUGHPUT_JOB, YSB_JOB) for contender in job.contenders}
-    usual = Options(events=200_000, runs=1) if quick else Options()
+    usual = Options(events=400_000, runs=1) if quick else Options()
     options = Options(
         events=events or usual.events,
         runs=runs or usual.runs,
