@@ -34,6 +34,8 @@ from streams.tables.reader import TableReader
 
 #: Seconds that the right to rebuild lasts unless it is renewed, and between two looks at how far it has come.
 _LEASE, _LOOK = 120, 0.5
+#: Seconds for which a partition's records are gathered.
+_GATHER = 3.0
 _LOST = "Redis forgot this rebuild, or was away so long that another may have begun; the tables in use are as before"
 _RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('EXPIRE', KEYS[1], ARGV[2]) end return 0"
 
@@ -164,7 +166,10 @@ async def _owning(
 ) -> AsyncIterator[dict[TopicPartition, PartitionOwner]]:
     """Owners that take the log into the tables of the generation after the one `in_use`; all that was read is applied at the end."""
     metrics = IngestMetrics(CollectorRegistry())
-    streams = settings.streams
+    # Nobody looks at these tables yet. What comes meanwhile, a few records at a time to each partition, must not cost a flush each: beside
+    # busy workers that alone took as long as it took to come.
+    streams = settings.streams.model_copy(update={"flush_interval": max(settings.streams.flush_interval, _GATHER)})
+    settings = settings.model_copy(update={"streams": streams})
     tables = functools.partial(PartitionTables, redis, settings)
     owners: dict[TopicPartition, PartitionOwner] = {}
 
@@ -223,8 +228,8 @@ async def _catch_up(
         if not behind:
             break
         await asyncio.sleep(_LOOK)
-    for owner in owners.values():
-        await owner.drained()
+    # All at once: what each still has to apply is what it has now, and does not grow while the others are waited for.
+    await asyncio.gather(*(owner.drained() for owner in owners.values()))
 
 
 async def _taken_over(settings: Settings, redis: Redis, partitions: list[TopicPartition], generation: int) -> int:
