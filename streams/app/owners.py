@@ -15,9 +15,8 @@ from redis.asyncio import Redis
 from streams.app.ends import LogEnds
 from streams.config import INPUT_TOPICS, Settings, Topic
 from streams.events.refusal import Refusal
-from streams.ingest.claiming import Share, fair_share
 from streams.ingest.continuity import LogState
-from streams.ingest.owner import KafkaFailure, PartitionOwner
+from streams.ingest.owner import KafkaFailure, PartitionOwner, share_beside
 from streams.ingest.records import Record
 from streams.kafka import connection
 from streams.metrics.ingest import IngestMetrics
@@ -155,7 +154,6 @@ class AssignedPartitions:
         ]
 
     def _new_owner(self, tp: TP) -> PartitionOwner:
-        streams = self._settings.streams
         return PartitionOwner(
             self._topics[tp.topic],
             self._settings,
@@ -163,14 +161,8 @@ class AssignedPartitions:
             _PartitionLog(self, tp),
             self.metrics,
             clock=self._clock,
-            share=Share(
-                cells=lambda: self._share_of(tp, streams.open_cells, lambda owner: owner.cells),
-                ids=lambda: self._share_of(tp, streams.dedupe_ids, lambda owner: owner.ids),
-            ),
+            share=share_beside(self._owners, tp, self._settings.streams),
         )
-
-    def _share_of(self, tp: TP, total: int, held: Callable[[PartitionOwner], int]) -> int:
-        return fair_share(total, [held(owner) for other, owner in self._owners.items() if other != tp])
 
     async def quarantine(self, refused: Sequence[tuple[Located, Refusal]]) -> None:
         """Write refused records and wait until Kafka has them."""
@@ -213,6 +205,4 @@ class _PartitionLog:
 
     async def quarantine(self, refused: Sequence[tuple[Record, Refusal]]) -> None:
         at = self._tp
-        await self._partitions.quarantine(
-            [(Located(at.topic, at.partition, r.offset, r.timestamp, r.key, r.value), refusal) for r, refusal in refused]
-        )
+        await self._partitions.quarantine([(Located.at(at.topic, at.partition, record), refusal) for record, refusal in refused])

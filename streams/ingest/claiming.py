@@ -49,11 +49,6 @@ class Share:
     ids: Callable[[], int]
 
 
-def fair_share(total: int, others: Sequence[int]) -> int:
-    """What one may hold beside these others: what they leave of the total, but at least an equal share."""
-    return max(total // (len(others) + 1), total - sum(others))
-
-
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A partition that was taken over."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from redis.exceptions import RedisError
 
-from streams.config import Settings, Topic
+from streams.config import Settings, Streams, Topic
 from streams.events.refusal import Reason, Refusal
 from streams.ingest.claiming import CannotClaim, Claimed, Share, Tables, claim, note
 from streams.ingest.continuity import Break, Finding, LogState
@@ -27,6 +27,8 @@ from streams.tables.meta import Meta
 from streams.tables.store import Fenced, PartitionStore, Superseded
 
 log = logging.getLogger(__name__)
+#: How owners are told apart.
+Place = TypeVar("Place")
 
 #: Batches are taken until this many flushes' worth of events waits; then Kafka has to wait.
 _PENDING_FLUSHES = 2
@@ -464,6 +466,18 @@ class PartitionOwner:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _LAST_RETRY)
         raise asyncio.CancelledError
+
+
+def share_beside(owners: Mapping[Place, PartitionOwner], own: Place, limits: Streams) -> Share:
+    """What the owner at `own` may keep beside the others, as of each call: what they leave of the limits, but at least an equal share."""
+
+    def left(total: int, held: Callable[[PartitionOwner], int]) -> int:
+        others = [held(owner) for place, owner in owners.items() if place != own]
+        return max(total // (len(others) + 1), total - sum(others))
+
+    return Share(
+        cells=lambda: left(limits.open_cells, lambda owner: owner.cells), ids=lambda: left(limits.dedupe_ids, lambda owner: owner.ids)
+    )
 
 
 class KafkaFailure(Exception):

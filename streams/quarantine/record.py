@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from streams.events.refusal import Refusal
+from streams.ingest.records import RecordLike
 
 
 class Fetched(Protocol):
@@ -55,6 +56,11 @@ class Located:
     timestamp: int | None
     key: bytes | None
     value: bytes | None
+
+    @classmethod
+    def at(cls, topic: str, partition: int, record: RecordLike) -> Located:
+        """A record of that partition."""
+        return cls(topic, partition, record.offset, record.timestamp, record.key, record.value)
 
 
 class _Encoded(msgspec.Struct, frozen=True):

@@ -23,8 +23,7 @@ from redis.exceptions import RedisError
 
 from streams.config import Settings, Topic
 from streams.errors import UserError
-from streams.ingest.claiming import Share, fair_share
-from streams.ingest.owner import PartitionOwner
+from streams.ingest.owner import PartitionOwner, share_beside
 from streams.metrics.ingest import IngestMetrics
 from streams.producing import Sender
 from streams.rebuild.source import LogSource, PartitionSource
@@ -172,14 +171,6 @@ async def _owning(
     settings = settings.model_copy(update={"streams": streams})
     tables = functools.partial(PartitionTables, redis, settings)
     owners: dict[TopicPartition, PartitionOwner] = {}
-
-    def share(own: TopicPartition) -> Share:
-        others = [tp for tp in topics if tp != own]
-        return Share(
-            cells=lambda: fair_share(streams.open_cells, [owners[tp].cells for tp in others]),
-            ids=lambda: fair_share(streams.dedupe_ids, [owners[tp].ids for tp in others]),
-        )
-
     owners |= {
         tp: PartitionOwner(
             topic,
@@ -195,7 +186,7 @@ async def _owning(
             ),
             metrics,
             clock=time.time,
-            share=share(tp),
+            share=share_beside(owners, tp, streams),
             role="rebuild",
         )
         for tp, topic in topics.items()

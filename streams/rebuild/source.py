@@ -137,9 +137,7 @@ class PartitionSource:
         now = datetime.fromtimestamp(self._clock(), UTC)
         at = self._tp
         records = [
-            (r.key, quarantine_record(Located(at.topic, at.partition, r.offset, r.timestamp, r.key, r.value), refusal, now))
-            for r, refusal in refused
-            if r.offset > written
+            (r.key, quarantine_record(Located.at(at.topic, at.partition, r), refusal, now)) for r, refusal in refused if r.offset > written
         ]
         try:
             if records:
