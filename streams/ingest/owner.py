@@ -24,7 +24,7 @@ from streams.ingest.records import OFFSET, TIMESTAMP, Record, Records, Waiting
 from streams.metrics.ingest import IngestMetrics
 from streams.tables.aside import aside
 from streams.tables.meta import Meta
-from streams.tables.store import Fenced, PartitionStore, Superseded
+from streams.tables.store import Fenced, PartitionStore, Superseded, Unheeded
 
 log = logging.getLogger(__name__)
 #: How owners are told apart.
@@ -404,6 +404,8 @@ class PartitionOwner:
         try:
             await self._heed_erasures(flusher)
             await self._store.apply(flusher.meta.applied_offset, noted.meta, ())
+        except Unheeded:
+            pass  # In the moment between the look and the note: nothing was made of it, and the next note looks again.
         except Fenced as error:
             await self._recover_fenced(error)
         except (RedisError, OSError, TimeoutError) as error:

@@ -1,7 +1,7 @@
 -- One flush of a topic-partition: every command, or none when the writer is not the owner at the offset it believes in.
 -- KEYS[1] the partition's meta hash. ARGV: expected applied offset, new applied offset, writer, msgpack list of commands, the erasure of
 -- users that the flush heeds ('' before the first).
--- Returns 'applied', or 'fenced:WRITER:OFFSET' with what Redis holds instead, where an erasure in between stands for the writer.
+-- Returns 'applied'; 'fenced:WRITER:OFFSET' with what Redis holds instead; or 'unheeded:ERASURE' where that is all that is in the way.
 local held = redis.call('HMGET', KEYS[1], 'writer', 'applied_offset', 'erasure')
 if held[1] ~= ARGV[3] or held[2] ~= ARGV[1] then
   if held[1] == ARGV[3] and held[2] == ARGV[2] and ARGV[1] ~= ARGV[2] then
@@ -10,7 +10,7 @@ if held[1] ~= ARGV[3] or held[2] ~= ARGV[1] then
   return 'fenced:' .. tostring(held[1]) .. ':' .. tostring(held[2])
 end
 if (held[3] or '') ~= ARGV[5] then
-  return 'fenced:' .. held[3] .. ':' .. held[2]
+  return 'unheeded:' .. held[3]
 end
 for _, command in ipairs(cmsgpack.unpack(ARGV[4])) do
   redis.call(unpack(command))

@@ -36,6 +36,12 @@ class Fenced(Exception):
     erasing = False
 
 
+class Unheeded(Fenced):
+    """Users were erased since this owner last looked, and what it wanted to write is made without knowledge of it. Nobody else owns it."""
+
+    erasing = True
+
+
 class Superseded(Exception):
     """These tables are no longer in use: others were built in their place."""
 
@@ -182,7 +188,7 @@ class PartitionStore:
     async def apply(self, expected_offset: int, meta: Meta, commands: Sequence[Command]) -> None:
         """Run the commands and store `meta` in one atomic step, if the partition is still this writer's and at `expected_offset`.
 
-        Safe to repeat after a lost answer. Raises Fenced.
+        Safe to repeat after a lost answer. Raises Fenced, of which Unheeded is one.
         """
         everything = [*commands, ("HSET", self.keys.meta(), *meta.flat())]
         arguments: list[int | str | bytes] = [
@@ -194,8 +200,9 @@ class PartitionStore:
         ]
         answer = await self._apply(keys=[self.keys.meta()], args=arguments)
         if answer != b"applied":
-            fenced = Fenced(f"{self.keys.topic}:{self.keys.partition}: expected offset {expected_offset}, Redis answered {answer.decode()}")
-            fenced.erasing = answer.startswith(f"fenced:{ERASING}:".encode())
+            kind = Unheeded if answer.startswith(b"unheeded:") else Fenced
+            fenced = kind(f"{self.keys.topic}:{self.keys.partition}: expected offset {expected_offset}, Redis answered {answer.decode()}")
+            fenced.erasing |= answer.startswith(f"fenced:{ERASING}:".encode())
             raise fenced
 
 

@@ -28,6 +28,7 @@ from streams.ingest.facts import facts_of
 from streams.ingest.owner import PartitionOwner
 from streams.ingest.records import Records
 from streams.metrics.ingest import IngestMetrics
+from streams.privacy.erased import ERASING
 from streams.redis_errors import as_redis_errors
 from streams.tables.generations import PartitionTables
 from streams.tables.opentables import OpenTables
@@ -278,6 +279,33 @@ async def test_a_flush_goes_on_where_a_read_of_its_was_late(redis_url: str, monk
     async with owning(redis_url, FakeLog(log_of(*["good"] * 30))) as ledger:
         (entry,) = await until(ledger, partial(has_read, 30))
     assert (entry.applied, claims, late) == (30, 1, [])
+
+
+async def test_an_idle_partition_goes_on_when_users_are_erased_while_it_says_so(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The erasure comes between its look for one and its note; there is nothing to make again, so it claims nothing again."""
+    announced: list[PartitionStore] = []
+    real = PartitionStore.newly_erased
+
+    async def newly_erased(self: PartitionStore, key: str) -> Any:
+        found = await real(self, key)
+        if len(announced) < 3:
+            announced.append(self)
+            async with client_of(redis_url) as another:
+                await another.hset(self.keys.meta(), "erasure", f"{ERASING}:{len(announced)}")
+        return found
+
+    kafka = FakeLog(log_of(*["good"] * 10))
+    async with owning(redis_url, kafka) as ledger:
+        await until(ledger, partial(has_read, 10))
+        caplog.clear()
+        monkeypatch.setattr(PartitionStore, "newly_erased", newly_erased)
+        await until(lambda: announced, lambda so_far: len(so_far) == 3)
+        then = time.time_ns() // 1_000_000
+        await until(announced[0].meta, lambda meta: meta.caught_up_at > then)
+        assert (await ledger())[0].applied == 10
+    assert [message for message in caplog.messages if "fenced" in message] == []
 
 
 async def test_an_assignment_that_is_given_up_half_way_leaves_no_owner_asleep(redis_url: str) -> None:
