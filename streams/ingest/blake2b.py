@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from streams.compiled import compiled
 
 Words = NDArray[np.uint64]
+Ints = NDArray[np.int64]
 
 _BLOCK = 128
 #: The fractional parts of the square roots of the first eight primes.
@@ -46,10 +47,10 @@ def after_key(key: bytes) -> Words:
     return state
 
 
-def keyed_hashes(texts: bytes, bounds: NDArray[np.int64], state: Words) -> NDArray[np.uint32]:
-    """The first 32 bits of each text's digest. Text i lies between bounds[i] and bounds[i + 1] and is not empty; `state` is `after_key`."""
-    result = np.empty(len(bounds) - 1, np.uint32)
-    _hashes(np.frombuffer(texts, np.uint8), bounds, state, result)
+def keyed_hashes(buffer: bytes, start: Ints, stop: Ints, state: Words) -> NDArray[np.uint32]:
+    """The first 32 bits of each text's digest. The i-th lies from start[i] to stop[i] and is not empty; `state` is `after_key`."""
+    result = np.empty(len(start), np.uint32)
+    _hashes(np.frombuffer(buffer, np.uint8), start, stop, state, result)
     return result
 
 
@@ -102,18 +103,18 @@ def _compress(state: Words, block: Words, taken: int, last: bool) -> None:
 
 
 @compiled
-def _hashes(texts: NDArray[np.uint8], bounds: NDArray[np.int64], start: Words, result: NDArray[np.uint32]) -> None:
+def _hashes(buffer: NDArray[np.uint8], begin: Ints, end: Ints, start: Words, result: NDArray[np.uint32]) -> None:
     state = np.empty(8, np.uint64)
     block = np.empty(16, np.uint64)
     for i in range(len(result)):
         state[:] = start
-        taken, at = _BLOCK, bounds[i]
-        while at < bounds[i + 1]:
-            size = min(_BLOCK, bounds[i + 1] - at)
+        taken, at = _BLOCK, begin[i]
+        while at < end[i]:
+            size = min(_BLOCK, end[i] - at)
             block[:] = 0
             for k in range(size):
-                block[k >> 3] |= np.uint64(texts[at + k]) << np.uint64(8 * (k & 7))
+                block[k >> 3] |= np.uint64(buffer[at + k]) << np.uint64(8 * (k & 7))
             at += size
             taken += size
-            _compress(state, block, taken, at == bounds[i + 1])
+            _compress(state, block, taken, at == end[i])
         result[i] = state[0] & np.uint64(0xFFFFFFFF)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.ingest.coded import Coded
+from streams.ingest.texts import Texts
 
 Ints = NDArray[np.int64]
 
@@ -34,8 +35,8 @@ class Columns:
     event_id: NDArray[np.uint64]
     #: Every name of `config.DIMENSIONS` is there. None where absent.
     dimensions: dict[str, Coded]
-    #: None where absent, and all None for topics without it.
-    user_id: Coded
+    #: None where absent.
+    user_id: Texts
     #: cost of clicks and engagements, value of conversions, amount of spend reports.
     micros: Ints
     #: Conversions and engagements.
@@ -63,6 +64,6 @@ class Columns:
                 return {name: each.rows(order) for name, each in column.items()}
             if not len(column):
                 return column
-            return column.rows(order) if isinstance(column, Coded) else column[order]
+            return column.rows(order) if isinstance(column, Coded | Texts) else column[order]
 
         return Columns(**{f.name: pick(getattr(self, f.name)) for f in fields(Columns)})

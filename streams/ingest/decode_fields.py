@@ -29,7 +29,7 @@ class TopicFields:
     money: str
     #: Become columns of numbered strings.
     numbered: dict[str, TextField]
-    #: Looked at, and not kept.
+    #: Only their lengths are looked at.
     checked: dict[str, TextField]
     #: Times and numbers with a column of their own.
     others: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class TopicFields:
     @property
     def names(self) -> list[str]:
         """All of them, and those that every topic has."""
-        return ["event_id", "occurred_at", "currency", self.money, *self.numbered, *self.checked, *self.others]
+        return ["occurred_at", self.money, *self.numbered, *self.checked, *self.others]
 
 
 def _kind_is_fine(kind: str) -> bool:
@@ -48,14 +48,18 @@ def _campaign_is_fine(campaign: str) -> bool:
     return CONTROL_CHARACTER.search(campaign) is None
 
 
-EVENT_ID = TextField(128, required=True)
-CURRENCY = TextField()
-_SHARED = {name: TextField() for name in (*DIMENSIONS, "user_id")} | {
+_SHARED = {name: TextField() for name in (*DIMENSIONS, "currency")} | {
     "campaign_id": TextField(128, required=True, judge=_campaign_is_fine),
     "channel": TextField(64, required=True),
 }
 _KIND_FIELD = TextField(required=True, judge=_kind_is_fine)
-_CHECKED = {"ip": TextField(), "user_agent": TextField(2_048), "landing_page": TextField(2_048)}
+_CHECKED = {
+    "event_id": TextField(128, required=True),
+    "user_id": TextField(),
+    "ip": TextField(),
+    "user_agent": TextField(2_048),
+    "landing_page": TextField(2_048),
+}
 
 FIELDS: dict[Topic, TopicFields] = {
     Topic.CLICKS: TopicFields("cost", _SHARED, _CHECKED),

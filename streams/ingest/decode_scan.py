@@ -34,19 +34,25 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 class Span:
     """One field of a block of records: where its value begins and ends in what was written, and its form."""
 
-    written: bytes
+    buffer: Bytes
     start: Ints
     stop: Ints
     form: Bytes
 
-    def bytes(self, i: int) -> bytes:
-        """The value of the i-th record as it stands there."""
-        return self.written[self.start[i] : self.stop[i]]
 
-    @property
-    def buffer(self) -> Bytes:
-        """What was written, for compiled loops."""
-        return np.frombuffer(self.written, np.uint8)
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Some fields of a block of records, in what was written: `start`, `stop` and `form` have a row per name and a column per record."""
+
+    names: tuple[str, ...]
+    buffer: Bytes
+    start: Ints
+    stop: Ints
+    form: Bytes
+
+    def __getitem__(self, name: str) -> Span:
+        row = self.names.index(name)
+        return Span(self.buffer, self.start[row], self.stop[row], self.form[row])
 
 
 class Scanner:
@@ -65,13 +71,13 @@ class Scanner:
                 at = (at + 1) % len(self._table)
             self._table[at] = number + 1
 
-    def scan(self, written: bytes, starts: Ints, stops: Ints) -> tuple[dict[str, Span], Bools]:
+    def scan(self, buffer: Bytes, starts: Ints, stops: Ints) -> tuple[Spans, Bools]:
         """The fields of the records that lie there, and which records are sure; of the others the spans mean nothing."""
         shape = (len(self.names), len(starts))
         start, stop, form = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.uint8)
         sure = np.zeros(len(starts), np.bool_)
-        _scan(np.frombuffer(written, np.uint8), starts, stops, self._names, self._ends, self._table, start, stop, form, sure)
-        return {name: Span(written, start[i], stop[i], form[i]) for i, name in enumerate(self.names)}, sure
+        _scan(buffer, starts, stops, self._names, self._ends, self._table, start, stop, form, sure)
+        return Spans(self.names, buffer, start, stop, form), sure
 
 
 @compiled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from streams.compiled import compiled
 from streams.ingest.coded import Coded, encode
-from streams.ingest.decode_scan import ABSENT, ESCAPED, TEXT, Span, hash_of, same_bytes
+from streams.ingest.decode_fields import TextField
+from streams.ingest.decode_scan import ABSENT, ESCAPED, TEXT, Spans, hash_of, same_bytes
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -20,11 +21,19 @@ Bools = NDArray[np.bool_]
 Number = TypeVar("Number", bound=np.generic)
 
 _ROWS, _BYTES = 1_024, 16_384
+#: Texts, and bytes of them, beyond which none are kept for the next batch.
+_MOST_TEXTS, _MOST_BYTES = 50_000, 4 << 20
+#: Keeps texts of different fields apart.
+_APART = np.uint64(0x9E3779B97F4A7C15)
+_NONE = np.empty(0, np.int64)
 
 
-def check_lengths(texts: Span, longest: int, required: bool, sure: Bools) -> None:
-    """`sure` loses the records whose value is not a text of at most so many code points, or absent where it is required."""
-    _check_lengths(texts.buffer, texts.start, texts.stop, texts.form, longest, required, sure)
+def check_lengths(spans: Spans, fields: Mapping[str, TextField], sure: Bools) -> None:
+    """`sure` loses the records where one of the fields is not a text as long as it may be, or absent where it is required."""
+    rows = np.array([spans.names.index(name) for name in fields], np.int64)
+    longest = np.array([field.longest for field in fields.values()], np.int64)
+    required = np.array([field.required for field in fields.values()], np.bool_)
+    _check_lengths(spans.buffer, spans.start, spans.stop, spans.form, rows, longest, required, sure)
 
 
 def text_of(value: bytes) -> str:
@@ -33,91 +42,118 @@ def text_of(value: bytes) -> str:
     return text
 
 
-class Numbering:
-    """Numbers the texts of a batch in the order in which they come, and says of each whether it is fine, looking at every one only once.
+class Numberings:
+    """Numbers the texts of some fields, each field's in the order in which they come, and says of each whether it is fine.
 
-    0 is no text: null, "", or no field.
+    0 is no text: null, "", or no field. Each different text is looked at once, and kept from batch to batch: campaigns and their like are
+    mostly the same.
     """
 
-    def __init__(self, longest: int, required: bool = False, judge: Callable[[str], bool] | None = None) -> None:
-        self._longest = longest
-        self._required = required
-        self._judge = judge
-        self._values: list[str | None] = [None]
-        self._fine = [True]
-        self._all_fine = True
-        #: Whether two numbers may stand for one text: escapes can be written in several ways.
-        self._has_escapes = False
-        # An open hash table, its size a power of two, of the texts as they stand in the records. The bytes of number n lie between
-        # bounds[n] and bounds[n + 1].
+    def __init__(self, fields: Mapping[str, TextField]) -> None:
+        self._fields = tuple(fields.values())
+        self._field_of = {name: number for number, name in enumerate(fields)}
+        self._required = np.array([field.required for field in self._fields], np.bool_)
+        self._forget()
+
+    def _forget(self) -> None:
+        #: Per field: its texts by number.
+        self._values: list[list[str | None]] = [[None] for _ in self._fields]
+        #: Fields of which two numbers may stand for one text: escapes can be written in several ways.
+        self._has_escapes: set[int] = set()
+        # The texts of all fields as they stand in the records, in the order in which they came. The bytes of the n-th lie between bounds[n]
+        # and bounds[n + 1]. An open hash table, its size a power of two, holds n + 1, and 0 where a slot is free.
+        self._count = 0
         self._table = np.zeros(4 * _ROWS, np.int64)
         self._hashes = np.zeros(2 * _ROWS, np.uint64)
         self._bounds = np.zeros(2 * _ROWS + 1, np.int64)
         self._bytes = np.empty(_BYTES, np.uint8)
+        self._field = np.zeros(2 * _ROWS, np.int64)
+        self._number = np.zeros(2 * _ROWS, np.int64)
+        self._fine = np.ones(2 * _ROWS, np.bool_)
 
-    def add(self, texts: Span, sure: Bools) -> Ints:
-        """The numbers of a block's texts. `sure` loses the records whose value is no text, or not a fine one."""
-        self._make_room(len(sure), int((texts.stop - texts.start)[sure].sum()))
-        codes = np.zeros(len(sure), np.int64)
-        known = len(self._values)
-        held = (self._table, self._hashes, self._bounds, self._bytes)
-        count = _number(texts.buffer, texts.start, texts.stop, texts.form, *held, known, codes, sure)
-        if count > known:
-            self._look_at(known, count)
-        if self._required:
-            sure &= codes > 0
-        if not self._all_fine:
-            sure &= np.array(self._fine, np.bool_)[codes]
-        return codes
+    def begin(self) -> None:
+        """Begin a batch. Numbers given before mean nothing from here on."""
+        if self._count > _MOST_TEXTS or self._bounds[self._count] > _MOST_BYTES:
+            self._forget()
 
-    def add_texts(self, texts: Iterable[str | None]) -> Ints:
-        """The numbers of texts that are known to be fine."""
+    def add(self, spans: Spans, sure: Bools) -> dict[str, Ints]:
+        """The numbers of a block's texts, by field. `sure` loses the records with a value that is no text, or not a fine one."""
+        rows = np.array([spans.names.index(name) for name in self._field_of], np.int64)
+        codes = self._add(spans, rows, np.arange(len(rows)), sure)
+        return dict(zip(self._field_of, codes, strict=True))
+
+    def add_texts(self, name: str, texts: Iterable[str | None]) -> Ints:
+        """The numbers of texts of a field that are known to be fine."""
         written = [b"" if text is None else json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8") for text in texts]
         ends = np.cumsum([len(each) for each in written], dtype=np.int64)
         starts = np.concatenate((np.zeros(1, np.int64), ends[:-1]))
         form = np.where(ends > starts, ESCAPED, ABSENT).astype(np.uint8)
-        return self.add(Span(b"".join(written), starts, ends, form), np.ones(len(written), np.bool_))
+        buffer = np.frombuffer(b"".join(written), np.uint8)
+        spans = Spans((name,), buffer, starts.reshape(1, -1), ends.reshape(1, -1), form.reshape(1, -1))
+        codes: Ints = self._add(spans, np.zeros(1, np.int64), np.array([self._field_of[name]]), np.ones(len(written), np.bool_))[0]
+        return codes
 
-    def coded(self, codes: Ints, as_kept: Callable[[str], str] | None = None) -> Coded:
+    def _add(self, spans: Spans, rows: Ints, fields: Ints, sure: Bools) -> Ints:
+        codes = np.zeros((len(rows), len(sure)), np.int64)
+        numbers = np.array([len(values) for values in self._values], np.int64)
+        known, at, missing = self._count, 0, 1
+        what = (spans.buffer, spans.start, spans.stop, spans.form, rows, fields, self._required)
+        while missing:
+            held = (self._table, self._hashes, self._bounds, self._bytes, self._field, self._number, self._fine)
+            at, self._count, missing = _number(*what, *held, at, self._count, numbers, codes, sure)
+            if missing:
+                self._make_room(missing)
+        for entry in self._look_at(known, self._count):
+            (row,) = np.flatnonzero(fields == self._field[entry])
+            sure &= codes[row] != self._number[entry]
+        return codes
+
+    def coded(self, name: str, codes: Ints, as_kept: Callable[[str], str] | None = None) -> Coded:
         """The column of these numbers, its values as they are to be kept; those that are then the same become one."""
-        values = self._values if as_kept is None else [value if value is None else as_kept(value) for value in self._values]
-        if as_kept is not None or self._has_escapes:
+        field = self._field_of[name]
+        values = self._values[field]
+        if as_kept is not None:
+            values = [value if value is None else as_kept(value) for value in values]
+        if as_kept is not None or field in self._has_escapes:
             once = encode(values)
-            codes, values = once.codes[codes], once.values
-        if codes.all():
-            return Coded(codes - 1, values[1:])
-        return Coded(codes, list(values))
+            return Coded(once.codes[codes], once.values)
+        return Coded(codes, values)
 
-    def value(self, code: int) -> str | None:
+    def value(self, name: str, code: int) -> str | None:
         """The text of a number."""
-        return self._values[code]
+        return self._values[self._field_of[name]][code]
 
-    def _look_at(self, begin: int, end: int) -> None:
+    def _look_at(self, begin: int, end: int) -> Ints:
+        """Make strings of new texts. Returns those that are not fine."""
+        if begin == end:
+            return _NONE
         bounds = self._bounds[begin : end + 1]
         written = self._bytes[bounds[0] : bounds[-1]].tobytes()
         places = (bounds - bounds[0]).tolist()
-        has_escapes = b"\\" in written
-        new: Sequence[str]
-        if has_escapes or not written.isascii():
-            new = [text_of(written[start:stop]) for start, stop in itertools.pairwise(places)]
+        fields = self._field[begin:end].tolist()
+        texts: Sequence[str]
+        if b"\\" in written or not written.isascii():
+            parts = [written[start:stop] for start, stop in itertools.pairwise(places)]
+            texts = [text_of(part) for part in parts]
+            self._has_escapes.update(field for field, part in zip(fields, parts, strict=True) if b"\\" in part)
         else:
             plain = written.decode("ascii")
-            new = [plain[start:stop] for start, stop in itertools.pairwise(places)]
-        self._has_escapes |= has_escapes
-        self._values += new
-        if self._judge is None and int(np.diff(bounds).max()) <= self._longest:
-            self._fine += [True] * len(new)
-        else:
-            self._fine += [len(text) <= self._longest and (self._judge is None or self._judge(text)) for text in new]
-            self._all_fine = all(self._fine)
+            texts = [plain[start:stop] for start, stop in itertools.pairwise(places)]
+        for number, (field, text) in enumerate(zip(fields, texts, strict=True), begin):
+            self._values[field].append(text)
+            limits = self._fields[field]
+            self._fine[number] = len(text) <= limits.longest and (limits.judge is None or limits.judge(text))
+        return begin + np.flatnonzero(~self._fine[begin:end])
 
-    def _make_room(self, texts: int, size: int) -> None:
-        """For so many more texts, of so many bytes together: compiled loops write without a look at where an array ends."""
-        count = len(self._values)
-        if count + texts > len(self._hashes):
-            numbers = 2 << (count + texts).bit_length()
-            self._hashes, self._bounds = _larger(self._hashes, count, numbers), _larger(self._bounds, count + 1, numbers + 1)
-            self._table = np.zeros(2 * numbers, np.int64)
+    def _make_room(self, size: int) -> None:
+        """For one more text of so many bytes, and for as many as there are."""
+        count = self._count
+        if count == len(self._hashes):
+            room = 2 * count
+            self._hashes, self._field = _larger(self._hashes, count, room), _larger(self._field, count, room)
+            self._number, self._fine = _larger(self._number, count, room), _larger(self._fine, count, room)
+            self._bounds = _larger(self._bounds, count + 1, room + 1)
+            self._table = np.zeros(2 * room, np.int64)
             _fill(self._table, self._hashes, count)
         used = int(self._bounds[count])
         if used + size > len(self._bytes):
@@ -132,11 +168,11 @@ def _larger(array: NDArray[Number], used: int, size: int) -> NDArray[Number]:
 
 @compiled
 def _fill(table: Ints, hashes: NDArray[np.uint64], count: int) -> None:
-    for number in range(1, count):
-        at = np.int64(hashes[number] & np.uint64(len(table) - 1))
+    for entry in range(count):
+        at = np.int64(hashes[entry] & np.uint64(len(table) - 1))
         while table[at]:
             at = (at + 1) & (len(table) - 1)
-        table[at] = number
+        table[at] = entry + 1
 
 
 @compiled
@@ -145,38 +181,63 @@ def _number(
     start: Ints,
     stop: Ints,
     form: Bytes,
+    rows: Ints,
+    fields: Ints,
+    required: Bools,
     table: Ints,
     hashes: NDArray[np.uint64],
     bounds: Ints,
     kept: Bytes,
+    owner: Ints,
+    number: Ints,
+    fine: Bools,
+    at: int,
     count: int,
+    numbers: Ints,
     codes: Ints,
     sure: Bools,
-) -> int:
-    for i in range(len(codes)):
-        if not sure[i] or form[i] == ABSENT:
+) -> tuple[int, int, int]:
+    """Number the texts in some rows of the spans, from the `at`-th cell on: row rows[k] is of field fields[k].
+
+    `count`: texts held; `numbers`: those given out, per field. Returns how far it went, the new `count`, and 0, or the bytes of the text
+    for which there is no room.
+    """
+    mask = np.int64(len(table) - 1)
+    for cell in range(at, len(rows) * len(sure)):
+        k, i = cell // len(sure), cell % len(sure)
+        row, field = rows[k], fields[k]
+        if not sure[i]:
             continue
-        if form[i] != TEXT and form[i] != ESCAPED:
+        if form[row, i] == ABSENT:
+            sure[i] = not required[field]
+            continue
+        if form[row, i] != TEXT and form[row, i] != ESCAPED:
             sure[i] = False
             continue
-        length = stop[i] - start[i]
-        hashed = hash_of(buffer, start[i], stop[i])
-        at = np.int64(hashed & np.uint64(len(table) - 1))
-        while table[at]:
-            number = table[at]
-            begin = bounds[number]
-            if hashes[number] == hashed and bounds[number + 1] - begin == length and same_bytes(kept, begin, buffer, start[i], length):
+        begin, end = start[row, i], stop[row, i]
+        hashed = hash_of(buffer, begin, end) + np.uint64(field) * _APART
+        slot = np.int64(hashed) & mask
+        while table[slot]:
+            entry = table[slot] - 1
+            first = bounds[entry]
+            same = hashes[entry] == hashed and owner[entry] == field and bounds[entry + 1] - first == end - begin
+            if same and same_bytes(kept, first, buffer, begin, end - begin):
+                sure[i] = fine[entry]
                 break
-            at = (at + 1) & (len(table) - 1)
+            slot = (slot + 1) & mask
         else:
-            table[at] = count
-            hashes[count] = hashed
-            for k in range(length):
-                kept[bounds[count] + k] = buffer[start[i] + k]
-            bounds[count + 1] = bounds[count] + length
+            if count == len(hashes) or bounds[count] + end - begin > len(kept):
+                return cell, count, int(end - begin)
+            entry = count
+            table[slot] = count + 1
+            hashes[count], owner[count], number[count], fine[count] = hashed, field, numbers[field], True
+            for b in range(end - begin):
+                kept[bounds[count] + b] = buffer[begin + b]
+            bounds[count + 1] = bounds[count] + end - begin
+            numbers[field] += 1
             count += 1
-        codes[i] = table[at]
-    return count
+        codes[k, i] = number[entry]
+    return len(rows) * len(sure), count, 0
 
 
 @compiled
@@ -198,13 +259,15 @@ def _code_points(buffer: Bytes, i: int, stop: int) -> int:
 
 
 @compiled
-def _check_lengths(buffer: Bytes, start: Ints, stop: Ints, form: Bytes, longest: int, required: bool, sure: Bools) -> None:
-    for i in range(len(sure)):
-        if not sure[i]:
-            continue
-        if form[i] == ABSENT:
-            sure[i] = not required
-        elif form[i] != TEXT and form[i] != ESCAPED:
-            sure[i] = False
-        elif stop[i] - start[i] > longest:
-            sure[i] = _code_points(buffer, start[i], stop[i]) <= longest
+def _check_lengths(buffer: Bytes, start: Ints, stop: Ints, form: Bytes, rows: Ints, longest: Ints, required: Bools, sure: Bools) -> None:
+    for k in range(len(rows)):
+        row = rows[k]
+        for i in range(len(sure)):
+            if not sure[i]:
+                continue
+            if form[row, i] == ABSENT:
+                sure[i] = not required[k]
+            elif form[row, i] != TEXT and form[row, i] != ESCAPED:
+                sure[i] = False
+            elif stop[row, i] - start[row, i] > longest[k]:
+                sure[i] = _code_points(buffer, start[row, i], stop[row, i]) <= longest[k]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +11,12 @@ from streams.config import Money, SpendSource, Topic
 from streams.ingest.aggregate import Facts
 from streams.ingest.coded import Coded
 from streams.ingest.columns import ABSENT, Columns
+from streams.ingest.texts import Texts
 from streams.kpis.sketches import bucket_of
 
 Ints = NDArray[np.int64]
-#: user ids, different from each other -> 32-bit hashes.
-HashUsers = Callable[[Sequence[str]], NDArray[np.uint32]]
+#: user ids, none absent -> 32-bit hashes.
+HashUsers = Callable[[Texts], NDArray[np.uint32]]
 
 
 def facts_of(topic: Topic, columns: Columns, money: Money, hash_users: HashUsers, kinds: Collection[str] | None = None) -> Facts:
@@ -70,18 +71,11 @@ def _engagements(facts: Facts, columns: Columns, kinds: Collection[str] | None) 
 
 
 def _count_kinds(facts: Facts, family: str, kind: Coded, kinds: Collection[str] | None) -> Mapping[str, Ints]:
-    result = {str(value): (kind.codes == i).astype(np.int64) for i, value in enumerate(kind.values)}
+    result = {value: (kind.codes == i).astype(np.int64) for i, value in enumerate(kind.values) if value is not None}
     facts.values |= {family + value: ones for value, ones in result.items() if kinds is None or value in kinds}
     return result
 
 
-def _users(user_id: Coded, hash_users: HashUsers) -> tuple[Ints, NDArray[np.uint32]] | None:
-    known = np.ones(len(user_id.values), np.bool_)
-    if None in user_id.values:
-        known[user_id.values.index(None)] = False
-    if not known.any():
-        return None
-    hashes = np.zeros(len(known), np.uint32)
-    hashes[known] = hash_users([value for value in user_id.values if value is not None])
-    at = np.flatnonzero(known[user_id.codes])
-    return at, hashes[user_id.codes[at]]
+def _users(user_id: Texts, hash_users: HashUsers) -> tuple[Ints, NDArray[np.uint32]] | None:
+    at = user_id.present()
+    return (at, hash_users(user_id.rows(at))) if len(at) else None

@@ -9,17 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.ingest.blake2b import after_key, keyed_hashes
+from streams.ingest.texts import Texts
 
 
-def user_hasher(key: str) -> Callable[[Sequence[str]], NDArray[np.uint32]]:
-    """A function from user ids to 32-bit keyed hashes (BLAKE2b as a MAC): without the key nobody can tell whose they are."""
+def user_hasher(key: str) -> Callable[[Texts], NDArray[np.uint32]]:
+    """A function from user ids, none absent, to 32-bit keyed hashes (BLAKE2b as a MAC): without the key nobody can tell whose they are."""
     state = after_key(hashlib.blake2b(key.encode(), digest_size=32).digest())
 
-    def hash_users(users: Sequence[str]) -> NDArray[np.uint32]:
-        joined = "".join(users).encode("utf-8", "surrogatepass")
-        as_bytes: Sequence[str | bytes] = users if joined.isascii() else [user.encode("utf-8", "surrogatepass") for user in users]
-        bounds = np.cumsum([0, *map(len, as_bytes)], dtype=np.int64)
-        return keyed_hashes(joined, bounds, state)
+    def hash_users(users: Texts) -> NDArray[np.uint32]:
+        return keyed_hashes(users.buffer, users.start, users.stop, state)
 
     return hash_users
 

@@ -10,6 +10,7 @@ from streams.config import Money, Topic
 from streams.ingest.decode import Decoder
 from streams.ingest.dedupe import Seen, digests
 from streams.ingest.grouping import numbered, sum_by
+from streams.ingest.texts import Texts
 from streams.ingest.users import user_hasher
 from streams.tables.sketchlogs import ReachLog
 from streams.transport.record_batches import records_of
@@ -26,7 +27,7 @@ def warm_up() -> None:
             builder.append(i, 0, b"c-1", _EVENT, [])
         records, _ = records_of(bytes(builder.build()), 0)
     columns, _ = Decoder(Topic.ENGAGEMENTS, Money()).decode(records[:1])
-    user_hasher("")(["u-1"])
+    user_hasher("")(Texts.of(["u-1"]))
     seen = Seen(0)
     seen.admit(columns.event_id, columns.record_time)
     seen.load(np.column_stack((digests(["e-2"]), np.zeros(1, np.uint64))))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
-from streams.ingest.coded import Coded
+from streams.ingest.texts import Texts
 from streams.ingest.users import user_digests
 
 Ints = NDArray[np.int64]
@@ -39,21 +39,20 @@ class Erased:
     def __bool__(self) -> bool:
         return bool(self._times)
 
-    def without(self, users: Users | None, user_id: Coded, record_time: Ints) -> Users | None:
+    def without(self, users: Users | None, user_id: Texts, record_time: Ints) -> Users | None:
         """`users` as (number of the event, hash) without those who were erased after the event's record time."""
         if users is None or not self._times:
             return users
         at, hashes = users
-        first = int(record_time[at].min())
-        if first >= max(self._times.values()):
-            return users
-        names = sorted(name for name in user_id.rows(at).present() if name is not None)
-        digests = zip(names, user_digests(self._key, names), strict=True)
+        past = np.flatnonzero(record_time[at] < max(self._times.values()))
+        names = [name or "" for name in user_id.rows(at[past]).strings()]
+        different = sorted(set(names))
+        digests = zip(different, user_digests(self._key, different), strict=True)
         until = {name: self._times[digest] for name, digest in digests if digest in self._times}
         if not until:
             return users
-        until_of = np.array([until.get(name or "", -1) for name in user_id.values], np.int64)
-        keep = record_time[at] >= until_of[user_id.codes[at]]
+        keep = np.ones(len(at), np.bool_)
+        keep[past] = record_time[at[past]] >= np.array([until.get(name, -1) for name in names], np.int64)
         return (at[keep], hashes[keep]) if keep.any() else None
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from streams.config import Settings
+from streams.ingest.texts import Texts
 from streams.ingest.users import user_hasher
 from streams.kpis.sketches import SPARSE_LIMIT
 from streams.privacy.erased import ERASING, remember_erased
@@ -84,7 +85,7 @@ async def erase(
         await _announce(redis, namespace, erasure)
     removed = Removed()
     found: dict[bytes, _Held] = {}
-    async for held in _search(redis, namespace, user_hasher(key)(users), removed, progress):
+    async for held in _search(redis, namespace, user_hasher(key)(Texts.of(users)), removed, progress):
         found[held.name] = held  # SCAN may return a key twice
     script = redis.register_script(_SCRIPT)
     # Partition by partition: each owner is disturbed once, and not for longer than its own logs take.

@@ -20,6 +20,7 @@ from streams.config import Redis as RedisSettings
 from streams.embedded import EmbeddedRedis
 from streams.ingest.flush import PartitionFlusher
 from streams.ingest.records import Record, Records
+from streams.ingest.texts import Texts
 from streams.ingest.users import user_hasher
 from streams.kpis.sketches import SPARSE_LIMIT
 from streams.privacy.erasing import erase
@@ -67,7 +68,7 @@ async def reach(settings: Settings, redis: Redis) -> tuple[float, int]:
 
 async def holds(redis: Redis, settings: Settings, user: str) -> bool:
     """Whether any reach log in Redis has the user's hash."""
-    (wanted,) = user_hasher(settings.privacy.user_key.get_secret_value())([user]).tolist()
+    (wanted,) = user_hasher(settings.privacy.user_key.get_secret_value())(Texts.of([user])).tolist()
     logs = [await redis.get(key) async for key in redis.scan_iter(match="*:reach:*")]
     return any(wanted in np.frombuffer(log, np.uint32)[::2] for log in logs if isinstance(log, bytes))
 

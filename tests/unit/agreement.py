@@ -21,8 +21,9 @@ MONEY = Money.model_validate({"rates": {"EUR": "1.0842", "JPY": "0.0064", "KWD":
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def decoded(topic: Topic, records: Sequence[Sent], money: Money = MONEY) -> tuple[Columns, list[tuple[int, Refusal]]]:
-    return Decoder(topic, money).decode(Records.of(Record(i, r.timestamp, r.key, r.value) for i, r in enumerate(records)))
+def decoded(topic: Topic, records: Sequence[Sent], decoder: Decoder | None = None) -> tuple[Columns, list[tuple[int, Refusal]]]:
+    decoder = decoder or Decoder(topic, MONEY)
+    return decoder.decode(Records.of(Record(i, r.timestamp, r.key, r.value) for i, r in enumerate(records)))
 
 
 def ms(time: datetime) -> int:
@@ -88,8 +89,10 @@ def judged_one_by_one(topic: Topic, records: Sequence[Sent]) -> tuple[dict[int, 
 def agree(topic: Topic, records: Sequence[Sent]) -> tuple[dict[int, dict[str, Any]], dict[int, Refusal]]:
     """By position: the rows that both take, and what both refuse. AssertionError where they differ."""
     rows, refusals = judged_one_by_one(topic, records)
-    columns, refused = decoded(topic, records)
-    assert {i: (each.reason, each.detail) for i, each in refused} == {i: (each.reason, each.detail) for i, each in refusals.items()}
-    assert columns.index.tolist() == list(rows)
-    assert [row_of_columns(topic, columns, i) for i in range(len(columns))] == list(rows.values())
+    decoder = Decoder(topic, MONEY)
+    for _ in ("new texts", "texts that it knows"):
+        columns, refused = decoded(topic, records, decoder)
+        assert {i: (each.reason, each.detail) for i, each in refused} == {i: (each.reason, each.detail) for i, each in refusals.items()}
+        assert columns.index.tolist() == list(rows)
+        assert [row_of_columns(topic, columns, i) for i in range(len(columns))] == list(rows.values())
     return rows, refusals

@@ -79,6 +79,25 @@ def test_they_agree_on_batches_of_several_blocks_with_strange_records_among_them
     agree(topic, records)
 
 
+@pytest.mark.parametrize("kept", [0, 10, 50_000])
+def test_batches_do_not_depend_on_those_before_them(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts are kept from batch to batch, or forgotten when there are many; what was refused once is refused again."""
+    monkeypatch.setattr("streams.ingest.decode_text._MOST_TEXTS", kept)
+    decoder = Decoder(Topic.ENGAGEMENTS, MONEY)
+    held = []
+    for batch in range(4):
+        fields = [{"keyword": f"k-{i % 7 + batch}", "creative_id": f"k-{i}", "kind": "view" if i % 5 else f"Not {i % 3}"} for i in range(50)]
+        records = [sent(Topic.ENGAGEMENTS, event_id=f"{batch}-{i}", **each) for i, each in enumerate(fields)]
+        columns, refused = decoded(Topic.ENGAGEMENTS, records, decoder)
+        assert [i for i, _ in refused] == list(range(0, 50, 5))
+        taken = [each for i, each in enumerate(fields) if i % 5]
+        held.append((columns, taken))
+    for columns, taken in held:
+        assert columns.dimensions["keyword"].strings() == [each["keyword"] for each in taken]
+        assert columns.dimensions["creative_id"].strings() == [each["creative_id"] for each in taken]
+        assert columns.kind.present() == {"view"}
+
+
 def test_long_texts_after_many_short_ones_find_room() -> None:
     """Where more numbers are needed than there is room for, and more bytes too."""
     records = [sent(Topic.CLICKS, event_id=f"e-{i}", user_id=f"{i}" if i < 1_024 else f"{i:0120}") for i in range(6_000)]

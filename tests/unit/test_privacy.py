@@ -8,6 +8,7 @@ from streams.config import EVENT_TOPICS, Topic
 from streams.events.models import MODELS, PERSONAL_FIELDS
 from streams.events.parsing import parse
 from streams.events.refusal import Reason, Refusal
+from streams.ingest.texts import Texts
 from streams.ingest.users import user_digests, user_hasher
 from tests.unit.agreement import MONEY, agree
 from tests.unit.hostile_events import Sent
@@ -17,13 +18,13 @@ USERS = [f"user-{i}" for i in range(1_000)]
 
 
 def test_another_key_makes_another_hash_of_every_user() -> None:
-    one, two, again = (user_hasher(key)(USERS) for key in ("key one", "key two", "key one"))
+    one, two, again = (user_hasher(key)(Texts.of(USERS)) for key in ("key one", "key two", "key one"))
     assert one.tolist() == again.tolist()
     assert not (one == two).any()
     assert set(user_digests("key one", USERS)).isdisjoint(user_digests("key two", USERS))
     # Nor is it a hash without a key, or with a part of it.
-    assert not (user_hasher("")(USERS) == one).any()
-    assert not (user_hasher("key on")(USERS) == one).any()
+    assert not (user_hasher("")(Texts.of(USERS)) == one).any()
+    assert not (user_hasher("key on")(Texts.of(USERS)) == one).any()
 
 
 @pytest.mark.parametrize("topic", EVENT_TOPICS)
