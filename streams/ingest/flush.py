@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -117,13 +117,20 @@ class PartitionFlusher:
             self._register(records, result)
             return
         # Compiled loops run beside the interpreter: another partition's flush, the fetching and the pages go on meanwhile.
-        columns, result.refusals = await asyncio.to_thread(self._decoder.decode, records)
-        columns = self._judge_times(columns, result)
-        self._note_event_time(columns, result.meta)
+        columns = await asyncio.to_thread(self._read, self._decoder, records, result)
+        if not len(columns):
+            return
         if self.topic is Topic.SPEND:
             await self._add_reports(columns, result)
         else:
             await self._add_events(columns, result)
+
+    def _read(self, decoder: Decoder, records: Records, result: Flush) -> Columns:
+        """What of the records is to be added."""
+        columns, result.refusals = decoder.decode(records)
+        columns = self._judge_times(columns, result)
+        self._note_event_time(columns, result.meta)
+        return columns if self.topic is Topic.SPEND else self._without_duplicates(columns, result)
 
     # By record time.
 
@@ -149,26 +156,29 @@ class PartitionFlusher:
 
     # Events.
 
-    async def _add_events(self, columns: Columns, result: Flush) -> None:
+    def _without_duplicates(self, columns: Columns, result: Flush) -> Columns:
         if not len(columns):
-            return
+            return columns
         admitted, rows = self.seen.admit(columns.event_id, columns.record_time, self.meta.record_time)
         result.meta.duplicate += int((~admitted).sum())
         result.meta.applied += int(admitted.sum())
-        columns = select(columns, admitted)
-        if not len(columns):
-            return
         result.commands += self._seen_commands(rows)
-        days = np.unique(columns.occurred_at // DAY_MS).tolist()
+        return select(columns, admitted)
+
+    async def _add_events(self, columns: Columns, result: Flush) -> None:
         kinds = None
         if len(columns.kind):
+            days = np.unique(columns.occurred_at // DAY_MS).tolist()
             await self._load(self.tables.missing_days(day * DAY_MS for day in days), ())
             present = {kind for kind in columns.kind.present() if kind is not None}
             kinds = self.tables.own_measures(days, present, self._settings.streams.max_kinds)
+        await self._add_facts(await aside(self._facts, columns, kinds), result.meta.record_time)
+
+    def _facts(self, columns: Columns, kinds: Collection[str] | None) -> Facts:
         facts = facts_of(self.topic, columns, self._settings.money, self._hash_users, kinds)
         if self.erased:
             facts.users = self.erased.without(facts.users, columns.user_id, columns.record_time)
-        await self._add_facts(facts, result.meta.record_time)
+        return facts
 
     def _seen_commands(self, rows: NDArray[np.uint64]) -> Iterable[Command]:
         bucket = rows[:, 2] // np.uint64(self.seen.bucket)
@@ -180,8 +190,6 @@ class PartitionFlusher:
     # Spend reports.
 
     async def _add_reports(self, columns: Columns, result: Flush) -> None:
-        if not len(columns):
-            return
         reports = reports_of(columns)
         wanted: dict[int, list[bytes]] = {}
         for report in reports:

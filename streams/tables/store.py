@@ -25,6 +25,8 @@ _SCRIPTS = {name: resources.files(__package__).joinpath(f"{name}.lua").read_text
 
 #: Lua takes no more than some thousands of arguments at once.
 _KEYS_PER_STEP = 500
+#: Packed without waiting for a thread.
+_FEW_COMMANDS = 10
 
 
 class Fenced(Exception):
@@ -195,7 +197,7 @@ class PartitionStore:
             expected_offset,
             meta.applied_offset,
             self._writer,
-            await aside(_packed, everything),
+            _packed(everything) if len(everything) <= _FEW_COMMANDS else await aside(_packed, everything),
             self._erasure,
         ]
         answer = await self._apply(keys=[self.keys.meta()], args=arguments)

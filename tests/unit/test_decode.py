@@ -86,7 +86,8 @@ def test_batches_do_not_depend_on_those_before_them(kept: int, monkeypatch: pyte
     decoder = Decoder(Topic.ENGAGEMENTS, MONEY)
     held = []
     for batch in range(4):
-        fields = [{"keyword": f"k-{i % 7 + batch}", "creative_id": f"k-{i}", "kind": "view" if i % 5 else f"Not {i % 3}"} for i in range(50)]
+        kinds = ["view" if i % 5 else f"Not {i % 3}" for i in range(50)]
+        fields = [{"keyword": f"k-{i % 7 + batch}", "creative_id": f"k-{i}", "kind": kind} for i, kind in enumerate(kinds)]
         records = [sent(Topic.ENGAGEMENTS, event_id=f"{batch}-{i}", **each) for i, each in enumerate(fields)]
         columns, refused = decoded(Topic.ENGAGEMENTS, records, decoder)
         assert [i for i, _ in refused] == list(range(0, 50, 5))
