@@ -47,6 +47,12 @@ class Decoder:
 
         Future, lateness and duplicates are not judged here. Never raises for what a record holds.
         """
+        try:
+            return self._decoded(records)
+        finally:
+            self._numberings.end()
+
+    def _decoded(self, records: Records) -> tuple[Columns, list[tuple[int, Refusal]]]:
         builder = ColumnBuilder(self._topic, self._exchange, self._numberings, records.buffer)
         buffer = np.frombuffer(records.buffer, np.uint8)
         unsure: list[int] = []

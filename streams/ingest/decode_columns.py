@@ -43,7 +43,6 @@ class ColumnBuilder:
         self._exchange = exchange
         self._fields = FIELDS[topic]
         self._numberings = numberings
-        numberings.begin()
         #: What texts that are kept as bytes lie in: first the records, then those that do not stand there as they are meant.
         self._buffers = [buffer]
         self._end = len(buffer)

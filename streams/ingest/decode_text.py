@@ -14,6 +14,7 @@ from streams.compiled import compiled
 from streams.ingest.coded import Coded, encode
 from streams.ingest.decode_fields import TextField
 from streams.ingest.decode_scan import ABSENT, ESCAPED, TEXT, Spans, hash_of, same_bytes
+from streams.ingest.grouping import numbered
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -21,6 +22,8 @@ Bools = NDArray[np.bool_]
 Number = TypeVar("Number", bound=np.generic)
 
 _ROWS, _BYTES = 1_024, 16_384
+#: A code point that is a pair of surrogates, both escaped.
+_MOST_BYTES_A_POINT = 12
 #: Texts, and bytes of them, beyond which none are kept for the next batch.
 _MOST_TEXTS, _MOST_BYTES = 50_000, 4 << 20
 #: Keeps texts of different fields apart.
@@ -53,6 +56,7 @@ class Numberings:
         self._fields = tuple(fields.values())
         self._field_of = {name: number for number, name in enumerate(fields)}
         self._required = np.array([field.required for field in self._fields], np.bool_)
+        self._longest = np.array([_MOST_BYTES_A_POINT * field.longest for field in self._fields], np.int64)
         self._forget()
 
     def _forget(self) -> None:
@@ -71,8 +75,8 @@ class Numberings:
         self._number = np.zeros(2 * _ROWS, np.int64)
         self._fine = np.ones(2 * _ROWS, np.bool_)
 
-    def begin(self) -> None:
-        """Begin a batch. Numbers given before mean nothing from here on."""
+    def end(self) -> None:
+        """End a batch. Its numbers mean nothing from here on."""
         if self._count > _MOST_TEXTS or self._bounds[self._count] > _MOST_BYTES:
             self._forget()
 
@@ -97,7 +101,7 @@ class Numberings:
         codes = np.zeros((len(rows), len(sure)), np.int64)
         numbers = np.array([len(values) for values in self._values], np.int64)
         known, at, missing = self._count, 0, 1
-        what = (spans.buffer, spans.start, spans.stop, spans.form, rows, fields, self._required)
+        what = (spans.buffer, spans.start, spans.stop, spans.form, rows, fields, self._required, self._longest)
         while missing:
             held = (self._table, self._hashes, self._bounds, self._bytes, self._field, self._number, self._fine)
             at, self._count, missing = _number(*what, *held, at, self._count, numbers, codes, sure)
@@ -109,9 +113,15 @@ class Numberings:
         return codes
 
     def coded(self, name: str, codes: Ints, as_kept: Callable[[str], str] | None = None) -> Coded:
-        """The column of these numbers, its values as they are to be kept; those that are then the same become one."""
+        """The column of these numbers, its values as they are to be kept; those that are then the same become one.
+
+        There are no more values than numbers, however many are known.
+        """
         field = self._field_of[name]
         values = self._values[field]
+        if len(values) > len(codes):
+            numbers, first = numbered(codes)
+            codes, values = numbers, [values[code] for code in codes[first].tolist()]
         if as_kept is not None:
             values = [value if value is None else as_kept(value) for value in values]
         if as_kept is not None or field in self._has_escapes:
@@ -184,6 +194,7 @@ def _number(
     rows: Ints,
     fields: Ints,
     required: Bools,
+    longest: Ints,
     table: Ints,
     hashes: NDArray[np.uint64],
     bounds: Ints,
@@ -199,8 +210,8 @@ def _number(
 ) -> tuple[int, int, int]:
     """Number the texts in some rows of the spans, from the `at`-th cell on: row rows[k] is of field fields[k].
 
-    `count`: texts held; `numbers`: those given out, per field. Returns how far it went, the new `count`, and 0, or the bytes of the text
-    for which there is no room.
+    `longest`: bytes that a field's texts may have; `count`: texts held; `numbers`: those given out, per field. Returns how far it went, the
+    new `count`, and 0, or the bytes of the text for which there is no room.
     """
     mask = np.int64(len(table) - 1)
     for cell in range(at, len(rows) * len(sure)):
@@ -215,6 +226,9 @@ def _number(
             sure[i] = False
             continue
         begin, end = start[row, i], stop[row, i]
+        if end - begin > longest[field]:
+            sure[i] = False
+            continue
         hashed = hash_of(buffer, begin, end) + np.uint64(field) * _APART
         slot = np.int64(hashed) & mask
         while table[slot]:

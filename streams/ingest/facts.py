@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,8 @@ def _cost(facts: Facts, columns: Columns, platform: Coded, money: Money) -> None
 
 
 def _conversions(facts: Facts, columns: Columns, kinds: Collection[str] | None) -> None:
-    refund = _count_kinds(facts, "conversions_", columns.kind, kinds).get("refund", np.zeros(len(columns), np.int64))
+    _count_kinds(facts, "conversions_", columns.kind, kinds)
+    refund = np.array([value == "refund" for value in columns.kind.values], np.int64)[columns.kind.codes]
     kept = 1 - refund
     facts.values["conversions"] = kept
     customer = columns.customer_type
@@ -70,10 +71,12 @@ def _engagements(facts: Facts, columns: Columns, kinds: Collection[str] | None) 
             facts.buckets[name] = (at, bucket_of(values[at]))
 
 
-def _count_kinds(facts: Facts, family: str, kind: Coded, kinds: Collection[str] | None) -> Mapping[str, Ints]:
-    result = {value: (kind.codes == i).astype(np.int64) for i, value in enumerate(kind.values) if value is not None}
-    facts.values |= {family + value: ones for value, ones in result.items() if kinds is None or value in kinds}
-    return result
+def _count_kinds(facts: Facts, family: str, kind: Coded, kinds: Collection[str] | None) -> None:
+    for code in np.unique(kind.codes).tolist():
+        value = kind.values[code]
+        # A producer may have very many kinds, of which few get a measure.
+        if value is not None and (kinds is None or value in kinds):
+            facts.values[family + value] = (kind.codes == code).astype(np.int64)
 
 
 def _users(user_id: Texts, hash_users: HashUsers) -> tuple[Ints, NDArray[np.uint32]] | None:

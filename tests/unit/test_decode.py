@@ -15,6 +15,8 @@ from streams.events.refusal import Reason
 from streams.ingest.columns import ABSENT
 from streams.ingest.decode import Decoder
 from streams.ingest.dedupe import digests
+from streams.ingest.facts import facts_of
+from streams.ingest.users import user_hasher
 from tests.unit.agreement import MONEY, agree, decoded, ms
 from tests.unit.hostile_events import DECIMALS, NUMBERS, OPTIONAL, OWN, RAW, SHARED, TEXTS, TIMES, Sent, events, valid
 
@@ -101,10 +103,48 @@ def test_batches_do_not_depend_on_those_before_them(kept: int, monkeypatch: pyte
 
 def test_long_texts_after_many_short_ones_find_room() -> None:
     """Where more numbers are needed than there is room for, and more bytes too."""
-    records = [sent(Topic.CLICKS, event_id=f"e-{i}", user_id=f"{i}" if i < 1_024 else f"{i:0120}") for i in range(6_000)]
-    columns, refused = decoded(Topic.CLICKS, records)
+    texts = [f"{i}" if i < 1_024 else f"{i:0120}" for i in range(6_000)]
+    columns, refused = decoded(Topic.CLICKS, [sent(Topic.CLICKS, event_id=f"e-{i}", keyword=text) for i, text in enumerate(texts)])
     assert not refused
-    assert columns.user_id.strings() == [f"{i}" if i < 1_024 else f"{i:0120}" for i in range(6_000)]
+    assert columns.dimensions["keyword"].strings() == texts
+
+
+def test_a_batch_costs_no_more_for_what_others_sent_before() -> None:
+    """Thousands of kinds, channels and keywords with escapes are known, most of which it does not have."""
+    decoder = Decoder(Topic.ENGAGEMENTS, MONEY)
+    many = [sent(Topic.ENGAGEMENTS, event_id=f"e-{i}", kind=f"kind_{i}", channel=f"c{i}", keyword=f"ä{i}") for i in range(3_000)]
+    assert not decoded(Topic.ENGAGEMENTS, many, decoder)[1]
+    few = [sent(Topic.ENGAGEMENTS, event_id=f"f-{i}", kind="view", channel="Search", keyword=f"ä{i % 2}") for i in range(20)]
+    columns, refused = decoded(Topic.ENGAGEMENTS, few, decoder)
+    assert not refused
+    assert (columns.kind.values, columns.dimensions["channel"].values) == (["view"], ["search"])
+    assert sorted(map(str, columns.dimensions["keyword"].values)) == ["ä0", "ä1"]
+
+
+def test_only_kinds_with_a_measure_of_their_own_are_summed() -> None:
+    sent_kinds = [*(f"kind_{i}" for i in range(1_000)), "refund"]
+    columns, refused = decoded(Topic.CONVERSIONS, [sent(Topic.CONVERSIONS, event_id=k, kind=k, value="2") for k in sent_kinds])
+    assert not refused
+    facts = facts_of(Topic.CONVERSIONS, columns, MONEY, user_hasher(""), {"kind_7"})
+    assert [name for name in facts.values if "kind" in name or "refund" in name] == ["conversions_kind_7", "refunds"]
+    assert int(facts.values["conversions_kind_7"].sum()) == 1
+    assert (int(facts.values["conversions"].sum()), int(facts.values["refunds"].sum())) == (1_000, 2_000_000)
+
+
+def test_texts_that_are_too_long_are_not_kept() -> None:
+    """Each is refused, and a partition that then has nothing to read holds on to none of them."""
+    decoder = Decoder(Topic.CLICKS, MONEY)
+    _, refused = decoded(Topic.CLICKS, [sent(Topic.CLICKS, event_id=f"e-{i}", keyword=f"{i}😀" * 9_000) for i in range(40)], decoder)
+    assert len(refused) == 40
+    assert len(decoder._numberings._bytes) < 100_000
+
+
+def test_texts_are_forgotten_when_a_batch_brought_very_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.ingest.decode_text._MOST_BYTES", 10_000)
+    decoder = Decoder(Topic.CLICKS, MONEY)
+    columns, _ = decoded(Topic.CLICKS, [sent(Topic.CLICKS, event_id=f"e-{i}", keyword=f"{i:0200}") for i in range(2_000)], decoder)
+    assert len(decoder._numberings._bytes) < 100_000
+    assert columns.dimensions["keyword"].strings() == [f"{i:0200}" for i in range(2_000)]
 
 
 def test_no_record_reaches_into_the_next_one() -> None:
