@@ -13,7 +13,6 @@ from alerts.demo.slack_stand_in import Posted, Version
 from bench.alert_delay import first_messages, match
 from bench.faulty_clicks import PANE_MS, RATE, RULES, Fault, Kind, clicks, name_of, plan, registry
 from bench.figures import Buckets, Latencies, highest_of_each, rate_between, seen_after, slope_per_hour, sparkline
-from bench.paced import due
 from bench.soak import Sample, judge
 
 BOUNDS = (0.1, 0.5, 1.0, float("inf"))
@@ -60,11 +59,6 @@ def test_records_that_were_never_seen_are_no_measurement() -> None:
 
 def test_a_rate_is_that_between_two_numbers_of_records() -> None:
     assert rate_between(np.array([0.0, 5.0, 6.0, 8.0, 20.0]), np.array([0, 100, 300, 700, 800]), 100, 650) == 200
-
-
-@given(st.floats(1, 80_000), st.sampled_from([0.02, 0.025, 0.1]), st.integers(1, 2_000))
-def test_a_paced_producer_sends_its_rate_over_any_time(rate: float, step: float, steps: int) -> None:
-    assert abs(sum(due(rate, step, number) for number in range(steps)) - rate * step * steps) <= 1
 
 
 def test_a_slope_is_per_hour_and_by_least_squares() -> None:
