@@ -78,7 +78,7 @@ def records_of(fetched: bytes, since: int, *, check: bool = True) -> tuple[Recor
     """All records from the offset `since` on, and the offset to go on from. Those of transactions too, whether committed or not.
 
     What a broker sends may begin before `since`, with the batch that it is in, and end within a batch, which is left out.
-    Raises CorruptRecordException.
+    Raises CorruptRecordException, and UnsupportedCodecError for a codec that this version does not know.
     """
     parts: list[Records] = []
     goes_on = since

@@ -15,7 +15,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
-from aiokafka.errors import CorruptRecordException
+from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
@@ -166,7 +166,8 @@ def test_damaged_bytes_give_an_error_or_records_that_lie_within_them(
         content[21 + at % (len(content) - 21)] = byte
     try:
         records, _ = records_of(bytes(content), 0, check=check)
-    except CorruptRecordException:
+    except (CorruptRecordException, UnsupportedCodecError):
+        # A checksum that is looked at leaves no codec to be damaged.
         return
     for record in records:
         assert record.key is None or len(record.key) <= len(records.buffer)
