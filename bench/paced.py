@@ -114,7 +114,7 @@ class _Template:
         builder = _builder()
         for click in chosen:
             builder.append(timestamp=0, key=click.key, value=click.value)
-        self._bytes = np.frombuffer(bytes(builder._build()), np.uint8).copy()
+        self._bytes = np.frombuffer(builder._build(), np.uint8).copy()
         places = [(found.start(1), found.start(2)) for found in _GAPS.finditer(self._bytes.tobytes())]
         assert len(places) == len(chosen)
         self._numbers, self._times = np.array(places, np.int64).T
@@ -127,11 +127,11 @@ class _Template:
         """The batch with records numbered from `first`, sent at `at`, epoch ms."""
         _put(self._bytes, self._numbers, np.arange(first, first + len(self)), _NUMBER_DIGITS)
         _put(self._bytes, self._times, at - self._ages, _TIME_DIGITS)
-        content = bytearray(self._bytes.tobytes())
+        content = self._bytes.data
         struct.pack_into(">qq", content, _TIMES_AT, at, at)
-        struct.pack_into(">I", content, _CRC_AT, calc_crc32c(memoryview(content)[_CRC_AT + 4 :]))
+        struct.pack_into(">I", content, _CRC_AT, calc_crc32c(content[_CRC_AT + 4 :]))
         builder = _builder()
-        builder._buffer, builder._relative_offset = bytes(content), len(self)
+        builder._buffer, builder._relative_offset = self._bytes.tobytes(), len(self)
         builder.close()
         return builder
 
@@ -151,8 +151,7 @@ def _templates(prepared: Mapping[int, Sequence[_Click]], at_once: int) -> Iterat
     rounds: list[Iterator[_Template]] = []
     for partition, them in prepared.items():
         size = max(1, round(at_once * len(them) / count))
-        whole = [them[i : i + size] for i in range(0, len(them) - size + 1, size)] or [[*them, *them][:size]]
-        rounds.append(cycle([_Template(partition, part) for part in whole]))
+        rounds.append(cycle([_Template(partition, them[i : i + size]) for i in range(0, len(them) - size + 1, size)]))
     while True:
         yield [next(each) for each in rounds]
 

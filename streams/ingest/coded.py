@@ -32,6 +32,10 @@ class Coded:
         """The column itself."""
         return [self.values[code] for code in self.codes.tolist()]
 
+    def are(self, value: str) -> NDArray[np.bool_]:
+        """Which entries are `value`."""
+        return np.array([each == value for each in self.values], np.bool_)[self.codes]
+
     def present(self) -> set[str | None]:
         """The values that an entry has."""
         return {self.values[code] for code in np.unique(self.codes).tolist()}

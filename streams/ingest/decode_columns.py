@@ -121,9 +121,8 @@ class ColumnBuilder:
             "micros": np.array([reporting_micros(e, self._exchange) for e in events], np.int64),
         }
         block["user_start"], block["user_stop"] = self._keep(Texts.of([e.user_id for e in events]))
-        for name in self._fields.numbered:
-            if name != "currency":
-                block[name] = self._numberings.add_texts(name, map(attrgetter(name), events))
+        for name in self._fields.columns:
+            block[name] = self._numberings.add_texts(name, map(attrgetter(name), events))
         match self._topic:
             case Topic.ENGAGEMENTS:
                 engagements = [e for e in events if isinstance(e, Engagement)]
@@ -146,9 +145,8 @@ class ColumnBuilder:
         if not self._blocks:
             self.add_models([], np.empty(0, np.int64), Records.joined([]))
         whole: dict[str, Any] = {name: np.concatenate(blocks) for name, blocks in self._blocks.items()}
-        for name in self._fields.numbered:
-            if name != "currency":
-                whole[name] = self._numberings.coded(name, whole[name], str.lower if name == "channel" else None)
+        for name in self._fields.columns:
+            whole[name] = self._numberings.coded(name, whole[name], str.lower if name == "channel" else None)
         dimensions: dict[str, Coded] = {name: whole.pop(name) for name in DIMENSIONS}
         buffer = self._buffers[0] if self._end == len(self._buffers[0]) else b"".join(self._buffers)
         users = Texts(buffer, whole.pop("user_start"), whole.pop("user_stop"))

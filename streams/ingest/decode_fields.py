@@ -27,12 +27,17 @@ class TopicFields:
     """The fields of one topic, by what becomes of them."""
 
     money: str
-    #: Become columns of numbered strings.
+    #: Numbered, most of them to become columns.
     numbered: dict[str, TextField]
     #: Only their lengths are looked at.
     checked: dict[str, TextField]
     #: Times and numbers with a column of their own.
     others: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> list[str]:
+        """The numbered ones that become columns: a currency only says what an amount means."""
+        return [name for name in self.numbered if name != "currency"]
 
     @property
     def names(self) -> list[str]:

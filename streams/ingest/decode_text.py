@@ -15,6 +15,7 @@ from streams.ingest.coded import Coded, encode
 from streams.ingest.decode_fields import TextField
 from streams.ingest.decode_scan import ABSENT, ESCAPED, TEXT, Spans, hash_of, same_bytes
 from streams.ingest.grouping import numbered
+from streams.ingest.texts import Texts
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -88,12 +89,10 @@ class Numberings:
 
     def add_texts(self, name: str, texts: Iterable[str | None]) -> Ints:
         """The numbers of texts of a field that are known to be fine."""
-        written = [b"" if text is None else json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8") for text in texts]
-        ends = np.cumsum([len(each) for each in written], dtype=np.int64)
-        starts = np.concatenate((np.zeros(1, np.int64), ends[:-1]))
-        form = np.where(ends > starts, ESCAPED, ABSENT).astype(np.uint8)
-        buffer = np.frombuffer(b"".join(written), np.uint8)
-        spans = Spans((name,), buffer, starts.reshape(1, -1), ends.reshape(1, -1), form.reshape(1, -1))
+        written = Texts.of([None if text is None else json.dumps(text, ensure_ascii=False)[1:-1] for text in texts])
+        form = np.full(len(written), ABSENT, np.uint8)
+        form[written.present()] = ESCAPED
+        spans = Spans((name,), np.frombuffer(written.buffer, np.uint8), written.start[None], written.stop[None], form[None])
         codes: Ints = self._add(spans, np.zeros(1, np.int64), np.array([self._field_of[name]]), np.ones(len(written), np.bool_))[0]
         return codes
 

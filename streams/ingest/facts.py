@@ -46,11 +46,10 @@ def _cost(facts: Facts, columns: Columns, platform: Coded, money: Money) -> None
 
 def _conversions(facts: Facts, columns: Columns, kinds: Collection[str] | None) -> None:
     _count_kinds(facts, "conversions_", columns.kind, kinds)
-    refund = np.array([value == "refund" for value in columns.kind.values], np.int64)[columns.kind.codes]
+    refund = columns.kind.are("refund").astype(np.int64)
     kept = 1 - refund
     facts.values["conversions"] = kept
-    customer = columns.customer_type
-    facts.values["conversions_new"] = kept * np.array([value == "new" for value in customer.values], np.int64)[customer.codes]
+    facts.values["conversions_new"] = kept * columns.customer_type.are("new")
     facts.values["revenue"] = columns.micros * kept
     facts.values["refunds"] = columns.micros * refund
 
