@@ -60,7 +60,7 @@ class KafkaCluster:
         """Start all nodes that do not run, or that one; return once they know themselves as members. Raises EmbeddedError."""
         if not self.nodes:
             libraries()
-            free = _free_ports(2 * _NODES)
+            free = [ports.free_port() for _ in range(2 * _NODES)]
             cluster_id = new_cluster_id()
             self.nodes = tuple(KafkaNode(each, cluster_id, free[each], free[_NODES:]) for each in range(_NODES))
         starting = self.nodes if number is None else (self.nodes[number],)
@@ -92,13 +92,3 @@ class KafkaCluster:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _free_ports(count: int) -> list[int]:
-    """So many different ports that nothing listens on."""
-    found: list[int] = []
-    while len(found) < count:
-        port = ports.free_port()
-        if port not in found:
-            found.append(port)
-    return found

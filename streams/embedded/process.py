@@ -79,6 +79,8 @@ class Server(ABC):
 
     #: What messages call it.
     name = "server"
+    #: How far above its port the server listens on a second one; 0: it does not.
+    second_port = 0
     #: Seconds that a start may take.
     start_timeout = 20.0
     #: Seconds between the polite signal and the one that cannot be ignored.
@@ -86,7 +88,7 @@ class Server(ABC):
 
     def __init__(self, *, port: int | None = None, directory: Path | None = None) -> None:
         self._fixed_port = port
-        self.port = port if port is not None else ports.free_port()
+        self.port = port if port is not None else ports.free_port(self.second_port)
         self._own_directory = directory is None
         self._given_directory = directory
         self._directory: Path | None = None
@@ -157,7 +159,7 @@ class Server(ABC):
                             f"{self.name}: port {self.port} of {ports.HOST} is already in use; "
                             "end the process that listens there, or choose another port"
                         ) from taken
-                    self.port = ports.free_port()
+                    self.port = ports.free_port(self.second_port)
                 except BaseException:
                     self._end_process(signal.SIGKILL)
                     if not self._started_once:
@@ -220,7 +222,7 @@ class Server(ABC):
         return "\n".join(text.strip().splitlines()[-lines:])
 
     def _start_once(self) -> None:
-        if not ports.is_free(self.port):
+        if not self._has_its_ports():
             raise _PortTakenError
         self._open_directory()
         self.prepare()
@@ -255,7 +257,7 @@ class Server(ABC):
             if status is not None:
                 tail = self.log_tail()
                 self._end_process(signal.SIGKILL)
-                if not ports.is_free(self.port):
+                if not self._has_its_ports():
                     raise _PortTakenError
                 raise EmbeddedError(f"{self.name}: ended at its start with status {status}; its last words:\n{tail or '(none)'}")
             if time.monotonic() > deadline:
@@ -265,6 +267,9 @@ class Server(ABC):
                     f"its last words:\n{tail or '(none)'}"
                 )
             time.sleep(_POLL)
+
+    def _has_its_ports(self) -> bool:
+        return all(map(ports.is_free, {self.port, self.port + self.second_port}))
 
     def _open_directory(self) -> None:
         if self._directory is not None:

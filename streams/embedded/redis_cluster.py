@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -16,9 +15,15 @@ from streams.embedded.process import EmbeddedError
 from streams.embedded.redis import AppendFsync, EmbeddedRedis
 
 SLOTS = 16_384
-#: A node's bus listens here above its port.
-_BUS = 10_000
 _POLL = 0.05
+
+
+class RedisNode(EmbeddedRedis):
+    """A server of a cluster."""
+
+    name = "embedded Redis of a cluster"
+    #: Its bus, which the nodes talk over.
+    second_port = 10_000
 
 
 class RedisCluster:
@@ -45,9 +50,7 @@ class RedisCluster:
         self._masters, self._replicas = masters, replicas
         own = ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", str(node_timeout_ms)]
         own += ["--cluster-replica-validity-factor", "0", "--cluster-allow-replica-migration", "no", "--repl-diskless-sync-delay", "0"]
-        self.nodes = [
-            EmbeddedRedis(port=_port_with_bus(), append_only=append_only, options=[*own, *options]) for _ in range(masters * (1 + replicas))
-        ]
+        self.nodes = [RedisNode(append_only=append_only, options=[*own, *options]) for _ in range(masters * (1 + replicas))]
 
     @property
     def url(self) -> str:
@@ -199,13 +202,3 @@ class RedisCluster:
 def _slots(client: Any) -> list[tuple[int, int, int]]:
     """(first slot, last slot, port of their master)."""
     return [(int(first), int(last), int(master[1])) for first, last, master, *_ in client.execute_command("CLUSTER SLOTS")]
-
-
-def _port_with_bus() -> int:
-    source = random.SystemRandom()
-    for _ in range(1_000):
-        # Bus ports stay below those that Linux hands to outgoing connections.
-        port = source.randint(ports.FIRST - _BUS // 2, ports.LAST - _BUS)
-        if ports.is_free(port) and ports.is_free(port + _BUS):
-            return port
-    raise EmbeddedError("embedded Redis Cluster: no free pair of ports")

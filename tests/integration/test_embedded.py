@@ -17,7 +17,7 @@ import redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from streams.config import Kafka, Settings
-from streams.embedded import ApacheKafka, EmbeddedBroker, EmbeddedError, EmbeddedRedis, Server, apache_kafka
+from streams.embedded import ApacheKafka, EmbeddedBroker, EmbeddedError, EmbeddedRedis, RedisCluster, Server, apache_kafka
 from streams.embedded.ports import free_port, is_free
 from streams.topics import TopicPlan, create_topics
 
@@ -139,6 +139,21 @@ def test_a_free_port_is_found_when_the_first_choice_was_taken_meanwhile() -> Non
     with socket.create_server(("127.0.0.1", server.port)) as taken, server:
         assert server.port != taken.getsockname()[1]
         assert server.answers()
+
+
+@pytest.mark.slow
+def test_a_cluster_finds_other_ports_when_those_of_its_nodes_were_taken_meanwhile() -> None:
+    cluster = RedisCluster()
+    port, bus = cluster.nodes[1].port, cluster.nodes[2].port + cluster.nodes[2].second_port
+    with socket.create_server(("127.0.0.1", port)), socket.create_server(("127.0.0.1", bus)), cluster:
+        assert len(cluster.masters()) == 3
+        assert cluster.nodes[1].port != port
+        assert cluster.nodes[2].port + cluster.nodes[2].second_port != bus
+
+
+def test_ports_given_out_before_anything_listens_are_different() -> None:
+    given = [free_port() for _ in range(400)]
+    assert len(set(given)) == len(given)
 
 
 def test_a_server_that_dies_at_its_start_leaves_its_last_words() -> None:
