@@ -24,7 +24,7 @@ from streams.ingest.records import OFFSET, TIMESTAMP, Record, Records, Waiting
 from streams.metrics.ingest import IngestMetrics
 from streams.tables.aside import aside
 from streams.tables.meta import Meta
-from streams.tables.store import Fenced, PartitionStore, Superseded, Unheeded
+from streams.tables.store import Fenced, FencedToErase, PartitionStore, Superseded, Unheeded
 
 log = logging.getLogger(__name__)
 #: How owners are told apart.
@@ -245,7 +245,7 @@ class PartitionOwner:
             if self._released or self._flusher is None or self._doubt or offsets[-1] < expected:
                 return
             if since <= expected:
-                self._pending.append(records.at_or_after(expected))
+                self._pending.append(records.at_or_after(expected), asyncio.get_running_loop().time())
                 self._expected = int(offsets[-1]) + 1
                 self._metrics.pending(len(self._pending))
                 self._changed.notify_all()
@@ -304,7 +304,8 @@ class PartitionOwner:
                     await self._changed.wait_for(lambda: self._pending or self._doubt or self._seek_due or self._released)
             if self._pending:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(streams.flush_interval):
+                    # Those that came during the last flush have waited already.
+                    async with asyncio.timeout_at(self._pending.since + streams.flush_interval):
                         await self._changed.wait_for(lambda: len(self._pending) >= streams.flush_events or self._released)
         if self._seek_due and not self._released:
             self._seek_due = False
@@ -420,7 +421,7 @@ class PartitionOwner:
     async def _recover_fenced(self, error: Fenced) -> None:
         # Who fences to erase does not take the partition: there is no other owner to make way for. One that has it all the same, because
         # this one is a zombie, fences this one in turn.
-        await self._recover(f"fenced: {error}", self._metrics.fenced, pause=_WHILE_ERASING if error.erasing else None)
+        await self._recover(f"fenced: {error}", self._metrics.fenced, pause=_WHILE_ERASING if isinstance(error, FencedToErase) else None)
 
     async def _recover(self, why: str, count: Callable[[], None], *, pause: float | None = None) -> None:
         """Start again from what Redis holds. A zombie learns from Kafka meanwhile that it is none of its business any more."""

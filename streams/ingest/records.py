@@ -130,15 +130,23 @@ class Waiting:
 
     def __init__(self) -> None:
         self._parts: list[Records] = []
+        #: When each part came.
+        self._came: list[float] = []
         self._length = 0
 
     def __len__(self) -> int:
         return self._length
 
-    def append(self, records: Records) -> None:
-        """Add records that come after all others."""
+    @property
+    def since(self) -> float:
+        """When the first of them came, by the clock of `append`. There must be some."""
+        return self._came[0]
+
+    def append(self, records: Records, now: float) -> None:
+        """Add records that come after all others. `now` in seconds."""
         if len(records):
             self._parts.append(records)
+            self._came.append(now)
             self._length += len(records)
 
     def first(self, count: int) -> Records:
@@ -160,9 +168,10 @@ class Waiting:
                 self._parts[0] = part[count:]
                 return
             count -= len(part)
-            del self._parts[0]
+            del self._parts[0], self._came[0]
 
     def clear(self) -> None:
         """Let go of all."""
         self._parts.clear()
+        self._came.clear()
         self._length = 0

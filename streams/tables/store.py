@@ -30,18 +30,15 @@ _FEW_COMMANDS = 10
 
 
 class Fenced(Exception):
-    """Redis does not hold what this owner believes in: another worker owns the partition, or Redis came back with an older state.
-
-    `erasing`: neither, users are being erased; the partition may be claimed again at once.
-    """
-
-    erasing = False
+    """Redis does not hold what this owner believes in: another worker owns the partition, or Redis came back with an older state."""
 
 
-class Unheeded(Fenced):
-    """Users were erased since this owner last looked, and what it wanted to write is made without knowledge of it. Nobody else owns it."""
+class FencedToErase(Fenced):
+    """Users are taken out of the partition's tables. Nobody else owns it: it may be claimed again at once."""
 
-    erasing = True
+
+class Unheeded(FencedToErase):
+    """Users were erased since this owner last looked, and what it wanted to write is made without knowledge of it."""
 
 
 class Superseded(Exception):
@@ -202,10 +199,15 @@ class PartitionStore:
         ]
         answer = await self._apply(keys=[self.keys.meta()], args=arguments)
         if answer != b"applied":
-            kind = Unheeded if answer.startswith(b"unheeded:") else Fenced
-            fenced = kind(f"{self.keys.topic}:{self.keys.partition}: expected offset {expected_offset}, Redis answered {answer.decode()}")
-            fenced.erasing |= answer.startswith(f"fenced:{ERASING}:".encode())
-            raise fenced
+            raise _kind_of(answer)(
+                f"{self.keys.topic}:{self.keys.partition}: expected offset {expected_offset}, Redis answered {answer.decode()}"
+            )
+
+
+def _kind_of(answer: bytes) -> type[Fenced]:
+    if answer.startswith(b"unheeded:"):
+        return Unheeded
+    return FencedToErase if answer.startswith(f"fenced:{ERASING}:".encode()) else Fenced
 
 
 def _packed(commands: Sequence[Command]) -> bytes:

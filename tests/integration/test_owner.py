@@ -31,7 +31,8 @@ from streams.metrics.ingest import IngestMetrics
 from streams.privacy.erased import ERASING
 from streams.redis_errors import as_redis_errors
 from streams.tables.generations import PartitionTables
-from streams.tables.opentables import OpenTables
+from streams.tables.meta import Meta
+from streams.tables.opentables import Command, OpenTables
 from streams.tables.reader import TableReader
 from streams.tables.store import PartitionStore
 from streams.tables.windows import PartitionLedger
@@ -83,12 +84,12 @@ def click(number: int, campaign: str, now: int) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def owning(redis_url: str, kafka: FakeLog) -> AsyncIterator[Callable[[], Any]]:
+async def owning(redis_url: str, kafka: FakeLog, flush_interval: float = 0.01) -> AsyncIterator[Callable[[], Any]]:
     """An owner that is fed from the log; gives a function that reads its ledger."""
     settings = Settings(
         kafka=Kafka(topic_prefix="t", session_timeout=2.0),
         redis=RedisSettings(url=redis_url),
-        streams=Streams(flush_interval=0.01, idle_timeout=2.0),
+        streams=Streams(flush_interval=flush_interval, idle_timeout=2.0),
     )
     redis = client_of(redis_url)
     tables = PartitionTables(redis, settings, "t.clicks", 0)
@@ -170,6 +171,26 @@ async def test_a_partition_is_read_on_whatever_its_consumer_says(redis_url: str,
         kafka.records = whole
         (entry,) = await until(ledger, lambda found: bool(found) and found[0].applied_offset == 299)
     assert (entry.read, kafka.failures) == (300, 0)
+
+
+async def test_what_came_during_a_slow_flush_does_not_wait_for_the_interval_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    interval = 1.5
+    whole = log_of(*["good"] * 80)
+    kafka = FakeLog(whole[:40])
+    real = PartitionStore.apply
+    applied_at: dict[int, float] = {}
+
+    async def apply(self: PartitionStore, expected: int, meta: Meta, commands: Sequence[Command]) -> None:
+        if meta.applied_offset == 39 and not meta.caught_up_at:
+            kafka.records = whole
+            await asyncio.sleep(1.2 * interval)  # a Redis that is slow, as long as the others have to wait
+        await real(self, expected, meta, commands)
+        applied_at.setdefault(meta.applied_offset, time.monotonic())
+
+    monkeypatch.setattr(PartitionStore, "apply", apply)
+    async with owning(redis_url, kafka, interval) as ledger:
+        await until(ledger, lambda found: bool(found) and found[0].applied_offset == 79)
+    assert applied_at[79] - applied_at[39] < interval
 
 
 async def test_a_gap_in_the_log_itself_is_read_over(redis_url: str) -> None:
