@@ -15,7 +15,7 @@ from streams.config import Alerts, Kafka, Redis, Settings, Streams, Topic
 from streams.embedded import EmbeddedBroker, EmbeddedRedis, Server
 from streams.topics import create_topics
 from tests.integration.conftest import Broker
-from tests.integration.processes import run, running, settings_file
+from tests.integration.processes import Process, command, run, settings_file, started
 from tests.integration.workers import applied, own_settings, send, worker
 
 pytestmark = pytest.mark.slow
@@ -54,14 +54,14 @@ async def services() -> AsyncIterator[Services]:
         yield both
 
 
-def wait_for(log: Path, words: str, process: subprocess.Popen[bytes], timeout: float = 60) -> None:
+def wait_for(log: Path, words: str, process: Process, timeout: float = 60) -> None:
     deadline = time.monotonic() + timeout
     while words not in log.read_text("utf-8", "replace"):
         assert process.poll() is None and time.monotonic() < deadline, log.read_text("utf-8", "replace")[-3_000:]
         time.sleep(0.02)
 
 
-def ended(process: subprocess.Popen[bytes], log: Path) -> float:
+def ended(process: Process, log: Path) -> float:
     """Seconds from SIGTERM to the end, which must be one with status 0."""
     began = time.monotonic()
     process.terminate()
@@ -81,7 +81,7 @@ HARMS = ["nothing", "broker-killed", "broker-paused", "redis-killed", "redis-pau
 def test_while_it_waits_for_services_that_hang(services: Services, tmp_path: Path, role: str, what: str) -> None:
     services.harm(what)
     log = tmp_path / "log"
-    with running(settings_file(tmp_path, services.settings), log, role, cwd=tmp_path) as process:
+    with started(command(settings_file(tmp_path, services.settings), role), log, cwd=tmp_path) as process:
         wait_for(log, STARTING[role], process)
         time.sleep(0.5)  # on its way into whatever hangs
         ended(process, log)
@@ -99,7 +99,7 @@ def test_a_worker_without_its_services_says_so_and_ends_by_itself(services: Serv
 @pytest.mark.parametrize("role", ["streams", "alerts"])
 def test_at_a_random_moment_of_its_start(services: Services, tmp_path: Path, role: str, what: str) -> None:
     log = tmp_path / "log"
-    with running(settings_file(tmp_path, services.settings), log, role, cwd=tmp_path) as process:
+    with started(command(settings_file(tmp_path, services.settings), role), log, cwd=tmp_path) as process:
         wait_for(log, STARTING[role], process)
         time.sleep(random.uniform(0.0, 3.0))
         services.harm(what)

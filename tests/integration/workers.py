@@ -15,7 +15,6 @@ import inspect
 import json
 import re
 import signal
-import subprocess
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -35,7 +34,7 @@ from streams.kafka import connection
 from streams.preflight import check_kafka
 from streams.producing import Sender
 from tests.integration.conftest import COPIES, Broker, RedisServer
-from tests.integration.processes import running, settings_file
+from tests.integration.processes import Process, running, settings_file
 
 T = TypeVar("T")
 
@@ -70,7 +69,7 @@ def own_settings(broker: Broker, redis_server: RedisServer, **sections: Any) -> 
 class Worker:
     """A streams worker that is ready."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     #: Of its pages, without a slash at the end.
     url: str
     #: The settings' file, for other commands.
@@ -119,7 +118,7 @@ def worker(settings: Settings, directory: Path, role: str = "streams") -> Iterat
                 started.resume()
 
 
-def _ready(process: subprocess.Popen[bytes], log: Path) -> str:
+def _ready(process: Process, log: Path) -> str:
     """Wait for /readyz; the URL of the pages."""
     deadline = time.monotonic() + START_TIMEOUT
     while True:
