@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds before the broker is asked again for what it did not tell.
 _RETRY = 1.0
+#: Seconds that Faust is kept waiting for partitions to be taken over. It gives up after `broker_request_timeout` (40 s) and then never lets
+#: the worker read again, whatever is assigned to it later.
+_SEEKING = 20.0
 #: Milliseconds that a broker may hold back the answer to a fetch that finds nothing. The client has one fetch at a time under way to each
 #: broker: while busy partitions have records waiting here it asks for the idle ones alone, and until that is answered nothing new comes
 #: for any. Faust's 1,500 cost a worker more than half of its rate as soon as one topic was busy and another was not.
@@ -79,7 +82,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._positions: dict[TP, int] = {}
+        #: The offset after the last record that was brought, or that was sought, and the assignment in which that was.
+        self._reached: dict[TP, tuple[Any, int]] = {}
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -97,18 +101,32 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     def _went_on(self, tp: TP, records: Records) -> Batch:
         offsets = records.column(OFFSET)
-        since = self._positions.get(tp, int(offsets[0]))
-        self._positions[tp] = int(offsets[-1]) + 1
+        since = self._position(tp, int(offsets[0]))
+        self._reach(tp, int(offsets[-1]) + 1)
         return Batch(tp, records, since)
+
+    def _position(self, tp: TP, unknown: int) -> int:
+        """Where the next fetch goes on from. A partition that was assigned anew goes on where the group's offset is, not where it was."""
+        state, offset = self._reached.get(tp, (None, unknown))
+        return offset if state is not None and state is self._state(tp) else unknown
+
+    def _reach(self, tp: TP, offset: int) -> None:
+        self._reached[tp] = self._state(tp), offset
+
+    def _state(self, tp: TP) -> Any:
+        """aiokafka's state of the partition, one for each time that it is assigned; None while it is not."""
+        subscription = self._ensure_consumer()._subscription.subscription
+        assignment = subscription.assignment if subscription is not None else None
+        return assignment.state_value(tp) if assignment is not None else None
 
     def all_delivered(self, tp: TP, next_offset: int, end: int) -> bool:
         """Whether the fetcher has gone on to `end`, and no record at or after `next_offset` was brought on the way.
 
         What a transaction leaves at its end takes an offset and is no record: the log may end beyond the last record.
         """
-        state = self._ensure_consumer()._subscription.subscription.assignment.state_value(tp)
+        state = self._state(tp)
         reached = state.position if state is not None and state.has_valid_position else -1
-        return reached >= end and next_offset >= self._positions.get(tp, 0)
+        return reached >= end and next_offset >= self._position(tp, 0)
 
     async def log_states(self, tps: Sequence[TP]) -> dict[TP, LogState]:
         """What the broker says of the partitions. Raises KafkaError."""
@@ -125,7 +143,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
         # The call seeks before it awaits anything.
-        self._positions.update({TP(tp.topic, tp.partition): offset for tp, offset in partitions.items()})
+        for tp, offset in partitions.items():
+            self._reach(TP(tp.topic, tp.partition), offset)
         await super()._seek_wait(consumer, partitions)
 
 
@@ -138,6 +157,8 @@ class Consumer(driver.Consumer):
         #: What the group has committed, as the broker said. Faust's own `_committed_offset` forgets it before the last commit of partitions
         #: that are taken away, and takes a commit that the broker refused for one that was made.
         self._group_offset: dict[TP, int] = {}
+        #: Takes over what was assigned last.
+        self._taking_over: asyncio.Task[None] | None = None
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -179,7 +200,35 @@ class Consumer(driver.Consumer):
         )
 
     async def perform_seek(self) -> None:
-        """Read on from where the tables are. Faust calls this after every assignment, just before the flow resumes."""
+        """Read on from where the tables are. Faust calls this after every assignment, just before the flow resumes.
+
+        A broker or Redis that keeps silent holds up the flow for a while only: what cannot be taken over in time is so later. Until then
+        nobody owns it, and what is fetched of it is dropped.
+        """
+        await self._take_over_no_more()
+        taking_over = self._taking_over = asyncio.create_task(self._take_over(), name="taking over what was assigned")
+        try:
+            done, _ = await asyncio.wait({taking_over}, timeout=_SEEKING)
+        except asyncio.CancelledError:
+            taking_over.cancel()
+            raise
+        if done:
+            taking_over.result()
+        else:
+            log.warning("what was assigned could not be taken over within %.0f s; trying on", _SEEKING)
+            taking_over.add_done_callback(self._taken_over_late)
+
+    def _taken_over_late(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._crashing = asyncio.ensure_future(self.crash(error))
+
+    async def _take_over_no_more(self) -> None:
+        """What is assigned changes, or all ends."""
+        if self._taking_over is not None:
+            self._taking_over.cancel()
+            await asyncio.wait({self._taking_over})
+
+    async def _take_over(self) -> None:
         assigned = [TP(tp.topic, tp.partition) for tp in self.assignment()]
         states = await self._log_states_once_told(assigned) if assigned else {}
         if states is None:
@@ -241,8 +290,14 @@ class Consumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """The owners let go first: nothing may wait for partitions that are gone."""
+        await self._take_over_no_more()
         await self._owners.revoke(revoked)
         await super().on_partitions_revoked(revoked)
+
+    async def on_stop(self) -> None:
+        """Whatever is still to be taken over is the next worker's."""
+        await self._take_over_no_more()
+        await super().on_stop()
 
     # What Faust's consumer does per message is done per batch by the owners.
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.errors import KafkaTimeoutError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP, ConsumerMessage
@@ -17,6 +20,7 @@ from streams.config import Kafka, Settings
 from streams.ingest.continuity import LogState
 from streams.ingest.records import Record, Records
 from streams.transport import Batch, Consumer, Transport, batches
+from tests.integration.workers import until
 
 CLICKS, SPEND = TP("marketing.clicks", 0), TP("marketing.spend", 3)
 
@@ -65,7 +69,14 @@ class FakeThread:
     def all_delivered(self, tp: TP, next_offset: int, end: int) -> bool:
         return (next_offset, end) in self.nothing_between
 
+    #: The broker answers nothing about logs before this is set.
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.answers.set()
+
     async def log_states(self, tps: Sequence[TP]) -> Mapping[TP, LogState]:
+        await self.answers.wait()
         if self.failures:
             self.failures -= 1
             raise KafkaTimeoutError
@@ -265,6 +276,29 @@ async def test_a_broker_that_does_not_answer_at_once_is_asked_again(rig: Rig, mo
     assert rig.thread.failures == 0
 
 
+async def test_a_broker_that_keeps_silent_for_long_does_not_stop_the_worker_for_ever(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faust waits for 40 s, and then never lets anything be read again."""
+    assert cast(Any, rig.consumer.app.conf).broker_request_timeout > 1.5 * batches._SEEKING
+    monkeypatch.setattr(batches, "_SEEKING", 0.01)
+    rig.thread.answers.clear()
+    rig.owners.next_offset = {CLICKS: 120}
+    await rig.consumer.perform_seek()
+    assert (rig.owners.told, rig.thread.sought) == ([], [])
+    rig.thread.answers.set()
+    await until(lambda: rig.thread.sought)
+    assert rig.thread.sought == [{CLICKS: 120}]
+
+
+async def test_nothing_is_taken_over_late_that_was_taken_away_meanwhile(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_SEEKING", 0.01)
+    rig.thread.answers.clear()
+    await rig.consumer.perform_seek()
+    await rig.consumer.on_partitions_revoked({CLICKS, SPEND})
+    rig.thread.answers.set()
+    await rig.consumer.perform_seek()
+    assert [what for what, _ in rig.owners.told] == ["revoke", "acquire"]
+
+
 async def test_an_empty_assignment_is_told_and_seeks_nothing(rig: Rig) -> None:
     rig.thread.assigned = set()
     await rig.consumer.perform_seek()
@@ -280,7 +314,7 @@ async def test_a_partition_that_could_not_be_claimed_is_not_sought(rig: Rig) -> 
 
 async def test_the_thread_knows_where_each_fetch_went_on_from(monkeypatch: pytest.MonkeyPatch, rig: Rig) -> None:
     thread = rig.consumer._new_consumer_thread()
-    coming = [{CLICKS: records(5, 6, 9)}, {CLICKS: records()}, {CLICKS: records(12)}, {CLICKS: records(7, 9)}]
+    coming = [{CLICKS: records(5, 6, 9)}, {CLICKS: records()}, {CLICKS: records(12)}, {CLICKS: records(7, 9)}, {CLICKS: records(500)}]
 
     async def fetch(*_: Any, **__: Any) -> Any:
         return coming.pop(0)
@@ -294,12 +328,18 @@ async def test_the_thread_knows_where_each_fetch_went_on_from(monkeypatch: pytes
 
     monkeypatch.setattr(AIOKafkaConsumerThread, "_fetch_records", fetch)
     monkeypatch.setattr(AIOKafkaConsumerThread, "_seek_wait", seek)
+    subscription = SubscriptionState()
+    monkeypatch.setattr(thread, "_ensure_consumer", lambda: SimpleNamespace(_subscription=subscription))
+    subscription.subscribe({CLICKS.topic})
+    subscription.assign_from_subscribed([TopicPartition(*CLICKS)])
     await thread._seek_wait(None, {CLICKS: 3})
     assert (await asked()) == 3, "what was sought"
     assert await asked() is None
     assert (await asked()) == 10, "behind the last record"
     await thread._seek_wait(None, {CLICKS: 7})
     assert (await asked()) == 7
+    subscription.assign_from_subscribed([TopicPartition(*CLICKS)])
+    assert (await asked()) == 500, "assigned anew, and read from the group's offset: not where this worker was when it last had it"
 
 
 async def test_going_back_is_for_assigned_partitions_only(rig: Rig) -> None:
