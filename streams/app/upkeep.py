@@ -40,6 +40,9 @@ class Upkeep:
                 await self.look()
             except (RedisError, OSError, TimeoutError) as error:
                 log.debug("upkeep waits for Redis: %s", error)
+            except Exception:
+                # Without it nobody would notice a topic that was made again, nor a rebuild's switch.
+                log.exception("upkeep failed; looking again")
             await asyncio.sleep(_EVERY)
 
     async def look(self) -> None:

@@ -195,3 +195,5 @@ async def test_of_a_fetch_with_a_damaged_batch_nothing_counts_as_read_and_it_is_
         fetch.getall()
     assert assigned.position == 0
     assert not fetch.has_more()
+    # The library keeps what it handed on with an error, asks it again, and only then lets go of it.
+    assert not fetch.getall()
