@@ -8,11 +8,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from importlib import resources
-from typing import Any
+from itertools import chain
+from typing import Any, cast
 
 import msgpack
 import numpy as np
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from streams.privacy.erased import ERASING, Erased, load_erased
 from streams.redis_errors import as_redis_errors
@@ -50,6 +51,7 @@ class PartitionStore:
 
     def __init__(self, redis: Redis, keys: PartitionKeys, cubes: Iterable[str]) -> None:
         self._redis: Any = redis
+        self._of_cluster = isinstance(redis, RedisCluster)
         self.keys = keys
         self._cubes = tuple(cubes)
         self._writer = ""
@@ -197,7 +199,7 @@ class PartitionStore:
             _packed(everything) if len(everything) <= _FEW_COMMANDS else await aside(_packed, everything),
             self._erasure,
         ]
-        answer = await self._apply(keys=[self.keys.meta()], args=arguments)
+        answer = await self._apply(keys=_keys_of(everything) if self._of_cluster else [self.keys.meta()], args=arguments)
         if answer != b"applied":
             raise _kind_of(answer)(
                 f"{self.keys.topic}:{self.keys.partition}: expected offset {expected_offset}, Redis answered {answer.decode()}"
@@ -208,6 +210,12 @@ def _kind_of(answer: bytes) -> type[Fenced]:
     if answer.startswith(b"unheeded:"):
         return Unheeded
     return FencedToErase if answer.startswith(f"fenced:{ERASING}:".encode()) else Fenced
+
+
+def _keys_of(commands: Sequence[Command]) -> list[str]:
+    """Every key that they name, once; that of the last command first."""
+    named = (command[1:] if command[0] == "UNLINK" else command[1:2] for command in reversed(commands))
+    return cast("list[str]", list(dict.fromkeys(chain.from_iterable(named))))
 
 
 def _packed(commands: Sequence[Command]) -> bytes:

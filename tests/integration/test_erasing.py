@@ -168,6 +168,19 @@ async def test_a_flush_whose_answer_was_lost_stays_applied_when_users_are_erased
     assert await reach(settings, redis) == (2, 2)
 
 
+async def test_an_erasure_that_redis_forgot_again_has_the_tables_looked_at_again(settings: Settings, redis: Redis) -> None:
+    """It comes back from a copy of before the erasure, and the partition has not moved since."""
+    owner = await opened(settings, redis)
+    await take_in(owner, log_of(["ann"]))
+    await erase(redis, settings, ["bob"], NOW + 1)
+    assert await owner._store.newly_erased("test") is not None
+    await redis.hdel(owner._store.keys.meta(), "erasure")
+    before = owner.meta.applied_offset
+    flush = await owner.flush(log_of(["cid"], 1), NOW)
+    with pytest.raises(Unheeded):
+        await owner._store.apply(before, flush.meta, flush.commands)
+
+
 async def test_a_row_whose_users_are_all_erased_tells_nothing_of_reach(settings: Settings, redis: Redis) -> None:
     """As a row whose events never named a user: nobody is known to have been reached, which is not the same as nobody."""
     await take_in(await opened(settings, redis), log_of(["ann", "bob"]))

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ from streams.config import Settings, Topic
 from streams.embedded import EmbeddedRedis, RedisCluster
 from streams.preflight import PreflightError, check_redis
 from streams.redis_client import connect
+from streams.tables.generations import PartitionTables
 from streams.tables.keys import PartitionKeys, alerts_key
+from streams.tables.opentables import Command
 from tests.integration.processes import running, settings_file
 from tests.integration.test_alerts_leader import opened, step_of
 from tests.integration.test_redis_secure import PASSWORD, documented_rules, documented_rules_of_a_cluster
@@ -106,6 +109,43 @@ async def test_what_a_replica_that_was_behind_does_not_know_is_read_again(
             await asyncio.to_thread(master.start)
         await clicks.all_counted_once(two.url)
         no_surprises(one, two)
+
+
+async def test_a_flush_is_whole_or_not_at_all_while_its_slot_moves_to_another_master(on_cluster: Settings, cluster: RedisCluster) -> None:
+    """Redis refuses a key that is on its way, and takes nothing back of what the script did before; an operator may move slots any time."""
+    source = master_of_clicks(cluster, on_cluster)
+    target = next(master for master in cluster.masters() if master is not source)
+    async with client(on_cluster) as redis:
+        tables = PartitionTables(redis, on_cluster, on_cluster.topic(Topic.CLICKS), 0)
+        _, store = await tables.open()
+        meta = await store.claim(0, 1)
+        log, new = store.keys.rows("campaign", 20_000), store.keys.rows("campaign", 20_001)
+        first, second = (replace(meta, applied_offset=offset) for offset in (0, 1))
+        await store.apply(-1, first, [("APPEND", log, b"a")])
+        flush: list[Command] = [
+            ("APPEND", log, b"b"),
+            ("APPEND", new, b"c"),
+            ("UNLINK", store.keys.rows("campaign", 1), store.keys.rows("campaign", 2)),
+        ]
+        with cluster.client(source) as here, cluster.client(target) as there:
+            slot = here.execute_command("CLUSTER KEYSLOT", log)
+            ids = {node: node.execute_command("CLUSTER MYID") for node in (here, there)}
+            there.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[here])
+            here.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[there])
+            with pytest.raises(RedisError):
+                await store.apply(0, second, flush)
+            assert (here.get(log), here.hget(store.keys.meta(), "applied_offset")) == ("a", "0")
+            keys = here.execute_command("CLUSTER GETKEYSINSLOT", slot, 100)
+            # Half of them are there, the bookkeeping among them.
+            keys.sort(key=lambda key: key != store.keys.meta())
+            for moved in keys:
+                here.execute_command("MIGRATE", "127.0.0.1", target.port, moved, 0, 5_000)
+                with pytest.raises(RedisError):
+                    await store.apply(0, second, flush)
+            for node in (there, here):
+                node.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[there])
+            await store.apply(0, second, flush)
+            assert (there.get(log), there.get(new), there.hget(store.keys.meta(), "applied_offset")) == ("ab", "c", "1")
 
 
 async def test_incidents_their_outbox_and_the_lease_outlive_their_master(on_cluster: Settings, cluster: RedisCluster) -> None:
