@@ -21,6 +21,7 @@ from streams.errors import UserError
 from streams.kafka import connection
 from streams.kafka_probe import why_not
 from streams.options import ConfigOption
+from streams.quarantine.record import LARGEST_RECORD
 
 _HOUR_MS = 3_600_000
 _VISIBLE_WITHIN = 30.0
@@ -28,8 +29,6 @@ _VISIBLE_WITHIN = 30.0
 _TIMEOUT_MS = 15_000
 #: The broker's own default: a batch of this size is the largest that a producer may send to an input topic.
 INPUT_MESSAGE_BYTES = 1_048_588
-#: A quarantine record holds a whole refused record, key and value in base64 (4/3 of 1 MiB), with room to spare.
-QUARANTINE_MESSAGE_BYTES = 4 * 1_048_576
 
 
 class TopicsError(UserError):
@@ -77,7 +76,7 @@ def plan(settings: Settings) -> list[TopicPlan]:
             # copies are behind, a record that one node has acknowledged would be lost with that node.
             configs["min.insync.replicas"] = "2"
         if topic is Topic.QUARANTINE:
-            configs["max.message.bytes"] = str(QUARANTINE_MESSAGE_BYTES)
+            configs["max.message.bytes"] = str(LARGEST_RECORD)
         partitions = settings.kafka.partitions if topic in INPUT_TOPICS else 1
         plans.append(TopicPlan(settings.topic(topic), partitions, settings.kafka.replication_factor, configs))
     return plans

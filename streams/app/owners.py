@@ -169,10 +169,8 @@ class AssignedPartitions:
         topic = self._settings.topic(Topic.QUARANTINE)
         now = datetime.fromtimestamp(self._clock(), UTC)
         try:
-            sent = [
-                await self._producer.send(topic, quarantine_record(record, refusal, now), key=record.key) for record, refusal in refused
-            ]
-            await asyncio.gather(*sent)
+            written = (quarantine_record(record, refusal, now) for record, refusal in refused)
+            await asyncio.gather(*[await self._producer.send(topic, value, key=key) for key, value in written])
         except KafkaError as error:
             raise KafkaFailure(f"{topic}: {error}") from error
 

@@ -19,6 +19,7 @@ from streams.config import INPUT_TOPICS, Settings
 from streams.garbage import collect_seldom
 from streams.kafka import connection, consumer_group, faust_credentials
 from streams.metrics.ingest import IngestMetrics
+from streams.quarantine.record import LARGEST_RECORD
 from streams.redis_client import connect
 from streams.stopping import WITHIN, end_step, end_within, unless_stopped
 from streams.transport import Consumer
@@ -30,7 +31,6 @@ _POLL_INTERVAL = 24 * 3_600.0
 _QUEUED_BATCHES = 8
 #: Seconds for each step of an orderly end; together they leave some of what `streams.stopping` allows.
 _APPLYING, _LEAVING, _CLOSING = 4.0, 2.0, 0.5
-_LARGEST_RECORD = 4 * 1024 * 1024
 
 
 class WorkerApp(faust.App):
@@ -79,7 +79,7 @@ def _add_agent(app: WorkerApp, name: str, topic: str) -> None:
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set; then apply what is pending, leave the group and return. Raises if the worker cannot go on."""
     redis = connect(settings)
-    producer = AIOKafkaProducer(**connection(settings.kafka), acks="all", max_request_size=_LARGEST_RECORD)
+    producer = AIOKafkaProducer(**connection(settings.kafka), acks="all", max_request_size=LARGEST_RECORD)
     app = build_app(settings)
     registry = CollectorRegistry()
     owners = AssignedPartitions(settings, redis, producer, IngestMetrics(registry), clock=time.time)

@@ -135,7 +135,8 @@ EXAMPLES: Mapping[Topic, Schema] = {
 _BASE64: Schema = {"type": ["string", "null"], "contentEncoding": "base64"}
 _QUARANTINE: Schema = {
     "title": "Quarantined",
-    "description": "A record that was refused, whole. The same topic, partition and offset twice are a repeat.",
+    "description": "A record that was refused, whole. The same topic, partition and offset twice are a repeat. Where left_out_bytes is "
+    "there, key and value are null: they were so long together, of a record that came compressed, that this topic does not take them.",
     "type": "object",
     "properties": {
         "reason": {

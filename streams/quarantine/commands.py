@@ -134,6 +134,9 @@ def quarantine_show(
     typer.echo(f"quarantined  {instant(refused.quarantined_at)}" + (f", {entry.times} times" if entry.times > 1 else ""))
     if entry.replayed_at is not None:
         typer.echo(f"sent back    {instant(entry.replayed_at)}")
+    if refused.left_out_bytes:
+        typer.echo(f"key, value   {refused.left_out_bytes:,} bytes, too long to be kept here: the log has them at these coordinates")
+        return
     typer.echo(f"key          {'(none)' if refused.key is None else safe_text(refused.key)}")
     typer.echo(f"value        {0 if refused.value is None else len(refused.value):,} bytes")
     typer.echo(pretty(refused, raw=raw))
@@ -173,6 +176,8 @@ def quarantine_replay(
             continue
         if entry.replayed_at is not None and not again:
             skipped["sent back before (--again)"] += 1
+        elif entry.refused.left_out_bytes:
+            skipped["too long to be kept here: the log has them"] += 1
         elif coordinates.topic == registry and not named and registry not in wanted.topics:
             skipped["of the registry (--topic campaigns)"] += 1
         else:
@@ -251,7 +256,7 @@ def _summary(entry: Entry) -> dict[str, object]:
         "offset": refused.offset,
         "timestamp": refused.timestamp,
         "key": None if refused.key is None else safe_text(refused.key),
-        "bytes": 0 if refused.value is None else len(refused.value),
+        "bytes": refused.left_out_bytes or len(refused.value or b""),
         "quarantined_at": refused.quarantined_at.isoformat(),
         "times": entry.times,
         "replayed_at": None if entry.replayed_at is None else entry.replayed_at.isoformat(),

@@ -1,4 +1,4 @@
-"""The quarantine topic's record: what was refused, why, where it came from, and its bytes, whole.
+"""The quarantine topic's record: what was refused, why, where it came from, and its bytes, whole unless they are too many for the topic.
 
 The coordinates (topic, partition, offset) name the refused record; the same ones twice are a repeat, since a worker that dies between
 writing to quarantine and moving its offset writes again.
@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from streams.events.refusal import Refusal
 from streams.ingest.records import RecordLike
+
+#: Bytes of the largest record that the topic takes: one of the largest batch that input topics take fits in, in base64.
+LARGEST_RECORD = 4 * 1024 * 1024
+#: What is beside key and value in one, at most.
+_BESIDE = 64 * 1024
 
 
 class Fetched(Protocol):
@@ -63,7 +69,14 @@ class Located:
         return cls(topic, partition, record.offset, record.timestamp, record.key, record.value)
 
 
-class _Encoded(msgspec.Struct, frozen=True):
+class Written(NamedTuple):
+    """Key and value of a record of the quarantine topic."""
+
+    key: bytes | None
+    value: bytes
+
+
+class _Encoded(msgspec.Struct, frozen=True, omit_defaults=True):
     """The JSON object on the topic."""
 
     reason: str
@@ -75,6 +88,7 @@ class _Encoded(msgspec.Struct, frozen=True):
     key: str | None
     value: str | None
     quarantined_at: str
+    left_out_bytes: int = 0
 
 
 class QuarantineError(ValueError):
@@ -104,7 +118,10 @@ class Coordinates:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A refused record, decoded. `key` and `value` are the original bytes; `timestamp` is the original record's time, epoch ms."""
+    """A refused record, decoded. `key` and `value` are the original bytes; `timestamp` is the original record's time, epoch ms.
+
+    `left_out_bytes`: how long key and value were together if they were too long to be kept, and are None; else 0.
+    """
 
     reason: str
     detail: str
@@ -115,6 +132,7 @@ class Quarantined:
     key: bytes | None
     value: bytes | None
     quarantined_at: datetime
+    left_out_bytes: int = 0
 
     @property
     def coordinates(self) -> Coordinates:
@@ -126,22 +144,34 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Encoded)
 
 
-def quarantine_record(record: Fetched, refusal: Refusal, now: datetime) -> bytes:
-    """The value to write to the quarantine topic for `record`, refused at `now` (aware)."""
-    return _encoder.encode(
+def quarantine_record(record: Fetched, refusal: Refusal, now: datetime) -> Written:
+    """What to write to the quarantine topic for `record`, refused at `now` (aware).
+
+    A record that came compressed may be longer than the topic takes. It must not hold up its partition: its length and checksum are kept
+    instead, and the log has it as long as the log is kept.
+    """
+    key, value, detail, left_out = record.key, record.value, refusal.detail, 0
+    if len(key or b"") + 4 * (len(key or b"") + len(value or b"")) / 3 > LARGEST_RECORD - _BESIDE:
+        content = (key or b"") + (value or b"")
+        left_out = len(content)
+        detail += f"; key and value, {left_out:,} bytes, are too long to be kept here (SHA-256 {hashlib.sha256(content).hexdigest()})"
+        key = value = None
+    encoded = _encoder.encode(
         _Encoded(
             reason=refusal.reason.value,
             # A detail may quote the producer's own text, where a lone surrogate can hide; JSON in UTF-8 cannot carry one.
-            detail=refusal.detail.encode("utf-8", "backslashreplace").decode("utf-8"),
+            detail=detail.encode("utf-8", "backslashreplace").decode("utf-8"),
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
             timestamp=record.timestamp,
-            key=_base64(record.key),
-            value=_base64(record.value),
+            key=_base64(key),
+            value=_base64(value),
             quarantined_at=_rfc3339(now),
+            left_out_bytes=left_out,
         )
     )
+    return Written(key, encoded)
 
 
 def decode_quarantined(value: bytes) -> Quarantined:
@@ -158,6 +188,7 @@ def decode_quarantined(value: bytes) -> Quarantined:
             key=None if encoded.key is None else base64.b64decode(encoded.key, validate=True),
             value=None if encoded.value is None else base64.b64decode(encoded.value, validate=True),
             quarantined_at=_aware(encoded.quarantined_at),
+            left_out_bytes=encoded.left_out_bytes,
         )
     except (msgspec.MsgspecError, UnicodeDecodeError, binascii.Error, ValueError) as error:
         raise QuarantineError(f"not a quarantine record: {error}") from error

@@ -136,9 +136,7 @@ class PartitionSource:
         written = meta.applied_offset if same_log and meta.applied_offset < state.end else -1
         now = datetime.fromtimestamp(self._clock(), UTC)
         at = self._tp
-        records = [
-            (r.key, quarantine_record(Located.at(at.topic, at.partition, r), refusal, now)) for r, refusal in refused if r.offset > written
-        ]
+        records = [quarantine_record(Located.at(at.topic, at.partition, r), refusal, now) for r, refusal in refused if r.offset > written]
         try:
             if records:
                 await self._sender.send(self._quarantine, records)

@@ -87,7 +87,7 @@ def check_refusal(topic: Topic, sent: Sent, refusal: Refusal) -> str:
             raise Defect(f"no currency named: {detail!r}")
     elif not detail.startswith(_MALFORMED if refusal.reason is Reason.MALFORMED else _WHOLE[refusal.reason]):
         raise Defect(f"detail of {refusal.reason}: {detail!r}")
-    back = decode_quarantined(quarantine_record(_Coordinated(sent.key, sent.value, sent.timestamp), refusal, NOW))
+    back = decode_quarantined(quarantine_record(_Coordinated(sent.key, sent.value, sent.timestamp), refusal, NOW).value)
     if (back.reason, back.key, back.value, back.timestamp) != (refusal.reason.value, sent.key, sent.value, sent.timestamp):
         raise Defect("quarantine record: does not hold what was refused")
     return refusal.reason.value
@@ -152,7 +152,7 @@ class QuarantineTarget(Target):
         if len(sent.value or b"") > 2_000:
             sent = Sent(b"{", sent.key)
         refusal = Refusal(chance.choice(list(Reason)), literal(chance, Topic.CLICKS)[:500])
-        value = quarantine_record(_Coordinated(sent.key, sent.value, sent.timestamp), refusal, NOW)
+        value = quarantine_record(_Coordinated(sent.key, sent.value, sent.timestamp), refusal, NOW).value
         content = json.loads(value)
         if chance.random() < 0.6:
             content[chance.choice(list(content))] = chance.choice(

@@ -20,14 +20,15 @@ from streams.embedded import EmbeddedRedis
 from streams.embedded.ports import free_port
 from streams.errors import UserError
 from streams.preflight import PreflightError, check_kafka, check_redis
+from streams.quarantine.record import LARGEST_RECORD
 from tests.integration.conftest import COPIES, CreateTopics
 
 
 async def _write_and_read(settings: Settings, topic: Topic, value: bytes, timestamp_ms: int | None = None) -> ConsumerRecord:
     servers = settings.kafka.bootstrap_servers
-    async with AIOKafkaProducer(bootstrap_servers=servers, max_request_size=topics.QUARANTINE_MESSAGE_BYTES) as producer:
+    async with AIOKafkaProducer(bootstrap_servers=servers, max_request_size=LARGEST_RECORD) as producer:
         sent = await producer.send_and_wait(settings.topic(topic), value, partition=0, timestamp_ms=timestamp_ms)
-    async with AIOKafkaConsumer(bootstrap_servers=servers, max_partition_fetch_bytes=topics.QUARANTINE_MESSAGE_BYTES) as consumer:
+    async with AIOKafkaConsumer(bootstrap_servers=servers, max_partition_fetch_bytes=LARGEST_RECORD) as consumer:
         place = TopicPartition(sent.topic, 0)
         consumer.assign([place])
         consumer.seek(place, sent.offset)

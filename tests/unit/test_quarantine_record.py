@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from streams.events.refusal import Reason, Refusal
 from streams.quarantine import Coordinates, QuarantineError, decode_quarantined, quarantine_record
+from streams.quarantine.record import LARGEST_RECORD
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, 123_000, tzinfo=UTC)
 
@@ -28,7 +30,7 @@ class Record:
 
 
 def test_the_record_is_the_documented_json() -> None:
-    value = quarantine_record(Record(), Refusal(Reason.INVALID_FIELD, "event_id: must be a string, got 1"), NOW)
+    value = quarantine_record(Record(), Refusal(Reason.INVALID_FIELD, "event_id: must be a string, got 1"), NOW).value
     assert json.loads(value) == {
         "reason": "invalid_field",
         "detail": "event_id: must be a string, got 1",
@@ -42,6 +44,24 @@ def test_the_record_is_the_documented_json() -> None:
     }
 
 
+@pytest.mark.parametrize(("key", "value"), [(b"c-1", b"v" * 3_200_000), (b"k" * 3_000_000, b"v"), (b"k" * 4_000_000, None)])
+def test_what_is_too_long_for_the_topic_is_described_there(key: bytes, value: bytes | None) -> None:
+    """A record that came compressed: were it refused by the topic, its partition would wait for ever."""
+    written = quarantine_record(Record(key=key, value=value), Refusal(Reason.TOO_LARGE, "3,200,000 bytes"), NOW)
+    back = decode_quarantined(written.value)
+    content = key + (value or b"")
+    assert (written.key, back.key, back.value, back.left_out_bytes) == (None, None, None, len(content))
+    assert back.detail.startswith("3,200,000 bytes; ") and hashlib.sha256(content).hexdigest() in back.detail
+    assert back.coordinates == Coordinates("marketing.clicks", 3, 1207)
+
+
+def test_the_largest_that_is_kept_fits_into_the_topic() -> None:
+    largest = 3_000_000
+    written = quarantine_record(Record(value=b"v" * largest), Refusal(Reason.TOO_LARGE, "x" * 1_000), NOW)
+    assert len(decode_quarantined(written.value).value or b"") == largest
+    assert len(written.value) + len(written.key or b"") < LARGEST_RECORD - 10_000
+
+
 @given(
     key=st.none() | st.binary(max_size=200),
     value=st.none() | st.binary(max_size=2000),
@@ -52,7 +72,7 @@ def test_the_record_is_the_documented_json() -> None:
 )
 def test_bytes_and_coordinates_survive(key: bytes | None, value: bytes | None, detail: str, offset: int, timestamp: int | None) -> None:
     record = Record(key=key, value=value, offset=offset, timestamp=timestamp)
-    back = decode_quarantined(quarantine_record(record, Refusal(Reason.MALFORMED, detail), NOW))
+    back = decode_quarantined(quarantine_record(record, Refusal(Reason.MALFORMED, detail), NOW).value)
     assert (back.key, back.value, back.timestamp) == (key, value, timestamp)
     assert back.coordinates == Coordinates("marketing.clicks", 3, offset)
     assert back.reason == "malformed"
@@ -62,7 +82,10 @@ def test_bytes_and_coordinates_survive(key: bytes | None, value: bytes | None, d
 
 def test_the_time_is_written_in_utc() -> None:
     local = NOW.astimezone(timezone(timedelta(hours=5, minutes=30)))
-    assert json.loads(quarantine_record(Record(), Refusal(Reason.EMPTY, "no value"), local))["quarantined_at"] == "2026-11-22T12:00:00.123Z"
+    assert (
+        json.loads(quarantine_record(Record(), Refusal(Reason.EMPTY, "no value"), local).value)["quarantined_at"]
+        == "2026-11-22T12:00:00.123Z"
+    )
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"\xff", b"[]", b'{"reason": "x"}'])

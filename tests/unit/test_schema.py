@@ -349,7 +349,7 @@ class Record:
 @pytest.mark.parametrize("reason", Reason)
 @pytest.mark.parametrize("record", [Record(), Record(timestamp=None, key=None, value=None)])
 def test_what_is_quarantined_fits_its_schema(reason: Reason, record: Record) -> None:
-    written = json.loads(quarantine_record(record, Refusal(reason, "why"), datetime(2026, 11, 23, tzinfo=UTC)))
+    written = json.loads(quarantine_record(record, Refusal(reason, "why"), datetime(2026, 11, 23, tzinfo=UTC)).value)
     validator(Topic.QUARANTINE).validate(written)
     assert set(written) == set(schema(Topic.QUARANTINE)["properties"]) == set(schema(Topic.QUARANTINE)["required"])
 
