@@ -228,6 +228,8 @@ class Streams(_Section):
     """Seconds that events of a partition are gathered before they are applied in one atomic write."""
     flush_events: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     """Events of a partition that are applied at once without waiting for the interval."""
+    flush_bytes: Annotated[int, Field(ge=1_024)] = 32 * 1_048_576
+    """Bytes of keys and values of a partition that are applied at once; up to twice as many, or as many events, wait in memory."""
     dedupe_horizon: Seconds = 3_600.0
     """Seconds between record times within which a repeated event_id is a duplicate (the bound included)."""
     lateness: Annotated[float, Field(ge=0)] = 5.0

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 #: How owners are told apart.
 Place = TypeVar("Place")
 
-#: Batches are taken until this many flushes' worth of events waits; then Kafka has to wait.
+#: Batches are taken until this many flushes' worth of events or bytes waits; then Kafka has to wait.
 _PENDING_FLUSHES = 2
 _FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
 #: Seconds to stand back for while users are taken out of the partition's tables.
@@ -176,12 +176,13 @@ class PartitionOwner:
                     await self.drained()
         self._released = True
         self._settled.set()
-        async with self._changed:
-            self._changed.notify_all()
+        # First: while it claims the partition again it holds what takers wait for, as long as Redis or Kafka keeps it waiting.
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        async with self._changed:
+            self._changed.notify_all()
         self._metrics.gone()
 
     async def drained(self) -> None:
@@ -247,10 +248,9 @@ class PartitionOwner:
             if since <= expected:
                 self._pending.append(records.at_or_after(expected), asyncio.get_running_loop().time())
                 self._expected = int(offsets[-1]) + 1
-                self._metrics.pending(len(self._pending))
+                self._metrics.pending(len(self._pending), self._pending.nbytes)
                 self._changed.notify_all()
-                limit = _PENDING_FLUSHES * self._settings.streams.flush_events
-                await self._changed.wait_for(lambda: len(self._pending) < limit or self._released)
+                await self._changed.wait_for(lambda: not self._waiting_for(_PENDING_FLUSHES) or self._released)
                 return
         await self._seek_back(expected)
 
@@ -306,7 +306,7 @@ class PartitionOwner:
                 with contextlib.suppress(TimeoutError):
                     # Those that came during the last flush have waited already.
                     async with asyncio.timeout_at(self._pending.since + streams.flush_interval):
-                        await self._changed.wait_for(lambda: len(self._pending) >= streams.flush_events or self._released)
+                        await self._changed.wait_for(lambda: self._waiting_for(1) or self._released)
         if self._seek_due and not self._released:
             self._seek_due = False
             await self._seek_back(self._expected)
@@ -317,8 +317,13 @@ class PartitionOwner:
         elif not self._released:
             await self._note_idle()
 
+    def _waiting_for(self, flushes: int) -> bool:
+        """Whether enough waits for so many flushes."""
+        streams = self._settings.streams
+        return len(self._pending) >= flushes * streams.flush_events or self._pending.nbytes >= flushes * streams.flush_bytes
+
     async def _flush_pending(self) -> None:
-        batch = self._pending.first(self._flush_events)
+        batch = self._pending.first(self._flush_events, self._settings.streams.flush_bytes)
         try:
             with self._metrics.timed(len(batch)):
                 await self._flush(batch)
@@ -337,7 +342,7 @@ class PartitionOwner:
         self._flush_events = min(2 * self._flush_events, self._settings.streams.flush_events)
         async with self._changed:
             self._pending.drop(len(batch))
-            self._metrics.pending(len(self._pending))
+            self._metrics.pending(len(self._pending), self._pending.nbytes)
             self._changed.notify_all()
 
     def _close_in_on(self, batch: Records, error: Exception) -> float | None:

@@ -116,6 +116,19 @@ class Records(Sequence[Record]):
         column: Ints = self._columns[which]
         return column
 
+    def _sizes(self) -> Ints:
+        sizes: Ints = (self._columns[[KEY_STOP, VALUE_STOP]] - self._columns[[KEY_START, VALUE_START]]).sum(axis=0)
+        return sizes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys and values."""
+        return int(self._sizes().sum())
+
+    def fitting(self, nbytes: int) -> int:
+        """How many from the beginning have no more bytes of keys and values together."""
+        return int(np.searchsorted(np.cumsum(self._sizes()), nbytes, side="right"))
+
     def rows(self, order: Ints) -> Records:
         """Some of the records, in that order."""
         return Records(self.buffer, self._columns[:, order])
@@ -125,14 +138,22 @@ class Records(Sequence[Record]):
         return self[int(np.searchsorted(self._columns[OFFSET], offset)) :] if len(self) and self._columns[OFFSET, 0] < offset else self
 
 
+@dataclass(slots=True)
+class _Part:
+    records: Records
+    #: When they came, by the clock of `Waiting.append`.
+    came: float
+    nbytes: int
+
+
 class Waiting:
     """Records that wait for their turn, in the parts in which they came."""
 
     def __init__(self) -> None:
-        self._parts: list[Records] = []
-        #: When each part came.
-        self._came: list[float] = []
+        self._parts: list[_Part] = []
         self._length = 0
+        #: Bytes of their keys and values.
+        self.nbytes = 0
 
     def __len__(self) -> int:
         return self._length
@@ -140,23 +161,25 @@ class Waiting:
     @property
     def since(self) -> float:
         """When the first of them came, by the clock of `append`. There must be some."""
-        return self._came[0]
+        return self._parts[0].came
 
     def append(self, records: Records, now: float) -> None:
         """Add records that come after all others. `now` in seconds."""
         if len(records):
-            self._parts.append(records)
-            self._came.append(now)
+            self._parts.append(_Part(records, now, records.nbytes))
             self._length += len(records)
+            self.nbytes += self._parts[-1].nbytes
 
-    def first(self, count: int) -> Records:
-        """At most so many from the beginning; they stay."""
+    def first(self, count: int, nbytes: int) -> Records:
+        """At most so many from the beginning, and so many bytes of keys and values, but one record at least; they stay."""
         found: list[Records] = []
         for part in self._parts:
-            if count <= 0:
+            fitting = part.records if part.nbytes <= nbytes else part.records[: max(part.records.fitting(nbytes), not found)]
+            found.append(fitting[:count])
+            count -= len(found[-1])
+            nbytes -= part.nbytes
+            if count <= 0 or nbytes <= 0:
                 break
-            found.append(part[:count])
-            count -= len(part)
         return Records.joined(found)
 
     def drop(self, count: int) -> None:
@@ -164,14 +187,16 @@ class Waiting:
         self._length -= count
         while count:
             part = self._parts[0]
-            if len(part) > count:
-                self._parts[0] = part[count:]
+            self.nbytes -= part.nbytes
+            if len(part.records) > count:
+                part.records = part.records[count:]
+                part.nbytes = part.records.nbytes
+                self.nbytes += part.nbytes
                 return
-            count -= len(part)
-            del self._parts[0], self._came[0]
+            count -= len(part.records)
+            del self._parts[0]
 
     def clear(self) -> None:
         """Let go of all."""
         self._parts.clear()
-        self._came.clear()
-        self._length = 0
+        self._length = self.nbytes = 0

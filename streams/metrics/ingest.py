@@ -57,6 +57,9 @@ class IngestMetrics:
             "campaignwatch_watermark_seconds", "Event time up to which the partition is complete, epoch s", _PARTITION, registry=registry
         )
         self.pending_events = Gauge("campaignwatch_pending_events", "Records taken but not applied yet", _PARTITION, registry=registry)
+        self.pending_bytes = Gauge(
+            "campaignwatch_pending_bytes", "Bytes of keys and values of these records", _PARTITION, registry=registry
+        )
         self.dedupe_ids = Gauge("campaignwatch_dedupe_ids", "Event ids held to find duplicates", _PARTITION, registry=registry)
         self.dedupe_seconds = Gauge(
             "campaignwatch_dedupe_seconds",
@@ -92,9 +95,10 @@ class PartitionMetrics:
         self._labels = (topic, str(partition))
         self._folded: dict[str, int] = {}
 
-    def pending(self, events: int) -> None:
-        """Records that wait to be applied."""
+    def pending(self, events: int, nbytes: int) -> None:
+        """Records that wait to be applied, and the bytes of their keys and values."""
         self._all.pending_events.labels(*self._labels).set(events)
+        self._all.pending_bytes.labels(*self._labels).set(nbytes)
 
     @contextlib.contextmanager
     def timed(self, events: int) -> Iterator[None]:
@@ -152,6 +156,14 @@ class PartitionMetrics:
     def gone(self) -> None:
         """The partition is no longer owned here: its gauges would only mislead."""
         every = self._all
-        for gauge in (every.lag, every.watermark, every.pending_events, every.dedupe_ids, every.dedupe_seconds, every.open_cells):
+        for gauge in (
+            every.lag,
+            every.watermark,
+            every.pending_events,
+            every.pending_bytes,
+            every.dedupe_ids,
+            every.dedupe_seconds,
+            every.open_cells,
+        ):
             with contextlib.suppress(KeyError):
                 gauge.remove(*self._labels)

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
@@ -25,6 +25,7 @@ from streams.ingest import owner
 from streams.ingest.claiming import Share
 from streams.ingest.continuity import LogState
 from streams.ingest.facts import facts_of
+from streams.ingest.flush import Flush, PartitionFlusher
 from streams.ingest.owner import PartitionOwner
 from streams.ingest.records import Records
 from streams.metrics.ingest import IngestMetrics
@@ -51,8 +52,14 @@ class FakeLog:
     #: How often something fails that should not.
     failures: int = 0
     quarantined: list[tuple[int, str]] = field(default_factory=list)
+    #: Whether the broker does not answer, and whether it was asked then.
+    silent: bool = False
+    asked_in_vain: bool = False
 
     async def state(self) -> LogState:
+        if self.silent:
+            self.asked_in_vain = True
+            await asyncio.Event().wait()
         return LogState(0, len(self.records))
 
     def committed(self) -> int:
@@ -74,6 +81,9 @@ class FakeLog:
         self.quarantined += [(record.offset, refusal.reason.value) for record, refusal in refused]
 
 
+AT_ONCE = Streams(flush_interval=0.01, idle_timeout=2.0)
+
+
 def log_of(*campaigns: str) -> list[LogRecord]:
     now = time.time_ns() // 1_000_000
     return [LogRecord("t.clicks", 0, i, now, name.encode(), json.dumps(click(i, name, now)).encode()) for i, name in enumerate(campaigns)]
@@ -84,12 +94,12 @@ def click(number: int, campaign: str, now: int) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def owning(redis_url: str, kafka: FakeLog, flush_interval: float = 0.01) -> AsyncIterator[Callable[[], Any]]:
+async def owning(redis_url: str, kafka: FakeLog, limits: Streams = AT_ONCE) -> AsyncIterator[Callable[[], Any]]:
     """An owner that is fed from the log; gives a function that reads its ledger."""
     settings = Settings(
         kafka=Kafka(topic_prefix="t", session_timeout=2.0),
         redis=RedisSettings(url=redis_url),
-        streams=Streams(flush_interval=flush_interval, idle_timeout=2.0),
+        streams=limits,
     )
     redis = client_of(redis_url)
     tables = PartitionTables(redis, settings, "t.clicks", 0)
@@ -188,9 +198,42 @@ async def test_what_came_during_a_slow_flush_does_not_wait_for_the_interval_agai
         applied_at.setdefault(meta.applied_offset, time.monotonic())
 
     monkeypatch.setattr(PartitionStore, "apply", apply)
-    async with owning(redis_url, kafka, interval) as ledger:
+    async with owning(redis_url, kafka, Streams(flush_interval=interval, idle_timeout=2.0)) as ledger:
         await until(ledger, lambda found: bool(found) and found[0].applied_offset == 79)
     assert applied_at[79] - applied_at[39] < interval
+
+
+async def test_long_records_are_applied_in_parts_that_fit_into_memory(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time_ns() // 1_000_000
+    long = [
+        LogRecord("t.clicks", 0, i, now, b"good", json.dumps(click(i, "good", now) | {"landing_page": "p" * 2_000}).encode())
+        for i in range(200)
+    ]
+    taken: list[int] = []
+    real = PartitionFlusher.flush
+
+    async def flush(self: PartitionFlusher, records: Records, *arguments: Any) -> Flush:
+        taken.append(records.nbytes)
+        return await real(self, records, *arguments)
+
+    monkeypatch.setattr(PartitionFlusher, "flush", flush)
+    limits = Streams(flush_interval=0.01, idle_timeout=2.0, flush_bytes=10_000)
+    async with owning(redis_url, FakeLog(long), limits) as ledger:
+        (entry,) = await until(ledger, lambda found: bool(found) and found[0].applied_offset == 199)
+    assert (entry.read, entry.applied) == (200, 200)
+    assert len(taken) >= 200 * 2_000 / 10_000 and max(taken) <= 10_000
+
+
+async def test_a_partition_that_waits_for_a_broker_is_let_go_of_at_once(redis_url: str) -> None:
+    kafka = FakeLog(log_of(*["good"] * 10))
+    async with owning(redis_url, kafka) as ledger, client_of(redis_url) as redis:
+        await until(ledger, partial(has_read, 10))
+        kafka.silent = True
+        await redis.flushall()
+        kafka.records = [*kafka.records, *(replace(record, offset=record.offset + 10) for record in kafka.records)]
+        await until(lambda: kafka.asked_in_vain)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
 
 
 async def test_a_gap_in_the_log_itself_is_read_over(redis_url: str) -> None:
