@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from faust.tables.recovery import RebalanceAgain
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 from mode.utils.futures import notify
@@ -126,7 +127,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """
         state = self._state(tp)
         reached = state.position if state is not None and state.has_valid_position else -1
-        return reached >= end and next_offset >= self._position(tp, 0)
+        return reached >= end and next_offset >= self._position(tp, end)
 
     async def log_states(self, tps: Sequence[TP]) -> dict[TP, LogState]:
         """What the broker says of the partitions. Raises KafkaError."""
@@ -212,6 +213,9 @@ class Consumer(driver.Consumer):
         except asyncio.CancelledError:
             taking_over.cancel()
             raise
+        if taking_over.cancelled():
+            # Else Faust's own task would end as cancelled too. This it takes for what it is, and waits for the next assignment.
+            raise RebalanceAgain
         if done:
             taking_over.result()
         else:

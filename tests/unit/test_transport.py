@@ -12,6 +12,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.errors import KafkaTimeoutError
+from faust.tables.recovery import RebalanceAgain
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP, ConsumerMessage
 
@@ -297,6 +298,35 @@ async def test_nothing_is_taken_over_late_that_was_taken_away_meanwhile(rig: Rig
     rig.thread.answers.set()
     await rig.consumer.perform_seek()
     assert [what for what, _ in rig.owners.told] == ["revoke", "acquire"]
+
+
+async def test_partitions_that_are_taken_away_while_they_are_taken_over_are_waited_for_again(rig: Rig) -> None:
+    """Faust's task that lets anything be read ends for good with whatever else is raised here."""
+    rig.thread.answers.clear()
+    seeking = asyncio.create_task(rig.consumer.perform_seek())
+    await asyncio.sleep(0)
+    await rig.consumer.on_partitions_revoked({CLICKS, SPEND})
+    with pytest.raises(RebalanceAgain):
+        await seeking
+    rig.thread.answers.set()
+    rig.owners.next_offset = {CLICKS: 120}
+    await rig.consumer.perform_seek()
+    assert rig.thread.sought == [{CLICKS: 120}]
+
+
+async def test_faust_goes_on_after_partitions_were_taken_away_while_they_were_taken_over(rig: Rig) -> None:
+    rig.thread.answers.clear()
+    recovery = cast(Any, rig.consumer.app.tables).recovery
+    recovery.signal_recovery_start.set()
+    recovering = asyncio.create_task(recovery._restart_recovery(recovery))
+    await until(lambda: rig.consumer._taking_over is not None)
+    await rig.consumer.on_partitions_revoked({CLICKS, SPEND})
+    rig.thread.answers.set()
+    rig.owners.next_offset = {CLICKS: 120}
+    recovery.signal_recovery_start.set()
+    await until(lambda: rig.thread.sought)
+    assert rig.thread.sought == [{CLICKS: 120}]
+    recovering.cancel()
 
 
 async def test_an_empty_assignment_is_told_and_seeks_nothing(rig: Rig) -> None:
