@@ -60,8 +60,8 @@ class AssignedPartitions:
         Those that take longer than a call of Redis may, and all if Faust gives up waiting (another assignment, 40 s), go on by themselves.
         """
         self._waits_since = None
-        self._left.clear()
         await self.release([tp for tp in self._owners if tp not in logs])
+        self._left.clear()
         owners = {tp: self._owners.get(tp) or self._new_owner(tp) for tp in logs if tp.topic in self._topics}
         self._owners |= owners
         starting = [asyncio.create_task(owner.start(logs[tp])) for tp, owner in owners.items()]
@@ -88,12 +88,16 @@ class AssignedPartitions:
         self._waits_since = self._clock()
         await self.release(partitions)
 
+    def forget_revoked(self) -> None:
+        """Have `applied` name what is owned only: the last commit of the others is over."""
+        self._left.clear()
+
     async def release_all(self) -> None:
         """Apply what is pending, then let go of everything."""
         await self.release(list(self._owners), finish=True)
 
     def applied(self) -> Mapping[TP, int]:
-        """Offset after the last applied record, per partition; also of those just let go, for the last commit."""
+        """Offset after the last applied record, per partition; also of those just let go of, for the last commit."""
         return self._left | {tp: owner.next_offset for tp, owner in self._owners.items()}
 
     async def take(self, batch: Batch) -> None:

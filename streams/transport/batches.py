@@ -59,7 +59,10 @@ class Owners(Protocol):
         """Let go of these partitions at once; work in hand is dropped or finished, and nothing blocks on it any more."""
 
     def applied(self) -> Mapping[TP, int]:
-        """Per owned partition, the offset after the last applied record."""
+        """Offset after the last applied record, per partition that is owned or was let go of since `forget_revoked`."""
+
+    def forget_revoked(self) -> None:
+        """The last commit of what was let go of is over; another commits for it from now on."""
 
 
 class OwningApp(Protocol):
@@ -297,6 +300,8 @@ class Consumer(driver.Consumer):
         await self._take_over_no_more()
         await self._owners.revoke(revoked)
         await super().on_partitions_revoked(revoked)
+        # A member that was given up, because it stood still, and joins again would set back what its successor committed meanwhile.
+        self._owners.forget_revoked()
 
     async def on_stop(self) -> None:
         """Whatever is still to be taken over is the next worker's."""

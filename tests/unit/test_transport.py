@@ -43,6 +43,9 @@ class FakeOwners:
     def applied(self) -> Mapping[TP, int]:
         return self.next_offset
 
+    def forget_revoked(self) -> None:
+        self.next_offset = {}
+
 
 @dataclass
 class FakeThread:
@@ -266,6 +269,7 @@ async def test_nor_does_the_last_commit_of_partitions_that_are_taken_away(rig: R
     monkeypatch.setattr(rig.consumer, "_on_partitions_revoked", commit)
     await rig.consumer.on_partitions_revoked({CLICKS, SPEND})
     assert last == [{SPEND: 7}]
+    assert rig.committable() == {}, "from now on their new owner commits, who may be further"
 
 
 async def test_a_broker_that_does_not_answer_at_once_is_asked_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
