@@ -19,9 +19,9 @@ from aiokafka.partitioner import DefaultPartitioner
 from streams.config import Settings
 from streams.errors import UserError
 from streams.kafka import connection
+from streams.quarantine.record import LARGEST_RECORD
 
 _BATCH_BYTES = 256 * 1024
-_LARGEST_REQUEST = 4 * 1_048_576
 #: Hashing a key takes longer than looking it up, and there are few campaigns; but nothing grows without limit.
 _REMEMBERED_KEYS = 100_000
 
@@ -43,7 +43,7 @@ class Sender:
             client_id="campaignwatch-producer",
             acks="all",
             max_batch_size=_BATCH_BYTES,
-            max_request_size=_LARGEST_REQUEST,
+            max_request_size=LARGEST_RECORD,
         )
         self._partitions: dict[str, list[int]] = {}
         self._partition_of: dict[tuple[str, bytes], int] = {}

@@ -57,11 +57,11 @@ class AssignedPartitions:
     async def acquire(self, logs: Mapping[TP, LogState]) -> Mapping[TP, int]:
         """Claim the partitions, which are all that this worker has now, and load their state, all at once.
 
-        Those that take longer than a call of Redis may, and all if Faust gives up waiting (another assignment, 40 s), go on by themselves.
+        Those that take longer than a call of Redis may, and all if Faust gives up waiting (another assignment), go on by themselves.
         """
         self._waits_since = None
         await self.release([tp for tp in self._owners if tp not in logs])
-        self._left.clear()
+        self.forget_revoked()
         owners = {tp: self._owners.get(tp) or self._new_owner(tp) for tp in logs if tp.topic in self._topics}
         self._owners |= owners
         starting = [asyncio.create_task(owner.start(logs[tp])) for tp, owner in owners.items()]

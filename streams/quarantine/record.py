@@ -19,9 +19,9 @@ from streams.events.refusal import Refusal
 from streams.ingest.records import RecordLike
 
 #: Bytes of the largest record that the topic takes: one of the largest batch that input topics take fits in, in base64.
-LARGEST_RECORD = 4 * 1024 * 1024
+LARGEST_RECORD = 4 * 1_048_576
 #: What is beside key and value in one, at most.
-_BESIDE = 64 * 1024
+_BESIDE = 65_536
 
 
 class Fetched(Protocol):
@@ -151,7 +151,7 @@ def quarantine_record(record: Fetched, refusal: Refusal, now: datetime) -> Writt
     instead, and the log has it as long as the log is kept.
     """
     key, value, detail, left_out = record.key, record.value, refusal.detail, 0
-    if len(key or b"") + 4 * (len(key or b"") + len(value or b"")) / 3 > LARGEST_RECORD - _BESIDE:
+    if not _fits(len(key or b""), len(value or b"")):
         content = (key or b"") + (value or b"")
         left_out = len(content)
         detail += f"; key and value, {left_out:,} bytes, are too long to be kept here (SHA-256 {hashlib.sha256(content).hexdigest()})"
@@ -192,6 +192,11 @@ def decode_quarantined(value: bytes) -> Quarantined:
         )
     except (msgspec.MsgspecError, UnicodeDecodeError, binascii.Error, ValueError) as error:
         raise QuarantineError(f"not a quarantine record: {error}") from error
+
+
+def _fits(key: int, value: int) -> bool:
+    """Whether a key and a value of so many bytes do, both in base64 and the key once more as that of the record itself."""
+    return key + 4 * (key + value) / 3 <= LARGEST_RECORD - _BESIDE
 
 
 def _base64(data: bytes | None) -> str | None:

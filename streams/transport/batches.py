@@ -163,6 +163,8 @@ class Consumer(driver.Consumer):
         self._group_offset: dict[TP, int] = {}
         #: Takes over what was assigned last.
         self._taking_over: asyncio.Task[None] | None = None
+        #: Ends the worker because that failed when nobody waited for it any more; kept, or it might be collected before it is done.
+        self._crashing: asyncio.Future[None] | None = None
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)

@@ -63,6 +63,11 @@ class FakeThread:
     failures: int = 0
     #: The broker takes no commit, since the group has other members by now.
     refuses: bool = False
+    #: The broker answers nothing about logs before this is set.
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.answers.set()
 
     def assignment(self) -> set[TP]:
         return self.assigned
@@ -72,12 +77,6 @@ class FakeThread:
 
     def all_delivered(self, tp: TP, next_offset: int, end: int) -> bool:
         return (next_offset, end) in self.nothing_between
-
-    #: The broker answers nothing about logs before this is set.
-    answers: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        self.answers.set()
 
     async def log_states(self, tps: Sequence[TP]) -> Mapping[TP, LogState]:
         await self.answers.wait()
