@@ -46,7 +46,7 @@ async def run(
     leader = Leader(settings, rules, reader, redis, metrics, name=name or f"{socket.gethostname()}:{os.getpid()}", clock=clock)
     started = clock()
 
-    def health() -> Health:
+    async def health() -> Health:
         silence = clock() - (leader.seen_redis or started)
         details = {
             "leader": leader.leads,
@@ -58,11 +58,14 @@ async def run(
             alive=silence < _ALIVE_TICKS * tick, ready=leader.seen_redis is not None and silence < _READY_TICKS * tick, details=details
         )
 
+    async def exposition(accept: str) -> tuple[bytes, str]:
+        return metrics.render(accept)
+
     app = build_app(
         settings,
         reader,
         clock=lambda: int(clock().timestamp() * 1000),
-        metrics=metrics.render,
+        metrics=exposition,
         health=health,
         incidents=StoredIncidents(redis, settings),
         registry=metrics.registry,

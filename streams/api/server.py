@@ -41,11 +41,12 @@ _LONGEST_LINE = 64 * 1024
 class Metrics(Protocol):
     """Renders a process' metrics."""
 
-    def __call__(self, accept: str, /) -> tuple[bytes, str]:
+    async def __call__(self, accept: str, /) -> tuple[bytes, str]:
         """The exposition and its content type, in the form that the Accept header prefers."""
         ...
 
 
+Probe = Callable[[], Awaitable[Health]]
 Values = dict[str, Any]
 Handler = Callable[[Values, web.Request], Awaitable[web.StreamResponse]]
 
@@ -56,7 +57,7 @@ def build_app(
     *,
     clock: Callable[[], int],
     metrics: Metrics,
-    health: Callable[[], Health],
+    health: Probe,
     incidents: Incidents | None = None,
     registry: CollectorRegistry | None = None,
 ) -> web.Application:
@@ -97,7 +98,7 @@ class _Handlers:
     reader: TableReader
     clock: Callable[[], int]
     render: Metrics
-    probe: Callable[[], Health]
+    probe: Probe
     source: Incidents | None
 
     async def index(self, _: Values, __: web.Request) -> web.Response:
@@ -132,21 +133,21 @@ class _Handlers:
         return as_json({"total": len(found), "incidents": found[values["offset"] :][: values["limit"]]})
 
     async def metrics(self, _: Values, request: web.Request) -> web.Response:
-        body, content_type = self.render(request.headers.get("Accept", ""))
+        body, content_type = await self.render(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def healthz(self, _: Values, request: web.Request) -> web.Response:
-        health = self._health(request)
+        health = await self._health(request)
         return as_json(health.content(health.alive, "failing"), 200 if health.alive else 503)
 
     async def readyz(self, _: Values, request: web.Request) -> web.Response:
-        health = self._health(request)
+        health = await self._health(request)
         good = health.alive and health.ready
         return as_json(health.content(good, "not ready"), 200 if good else 503)
 
-    def _health(self, request: web.Request) -> Health:
+    async def _health(self, request: web.Request) -> Health:
         """Probes need no login; to those without one it says the verdict alone."""
-        health = self.probe()
+        health = await self.probe()
         return health if request[TRUSTED] else replace(health, details={})
 
     async def openapi(self, _: Values, __: web.Request) -> web.Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from streams.app.pages import Pages
 from streams.config import INPUT_TOPICS, Privacy, Settings, Topic, load
 from streams.kafka import consumer_group
 from streams.logs import configure
@@ -25,10 +26,11 @@ def streams(config: ConfigOption = None) -> None:
     if settings.privacy.user_key == Privacy().user_key:
         log.warning("privacy.user_key is the built-in one, which everybody knows: user ids can be guessed from the tables; set your own")
 
-    asyncio.run(_main(settings))
+    with Pages(settings) as pages:
+        asyncio.run(_main(settings, pages))
 
 
-async def _main(settings: Settings) -> None:
+async def _main(settings: Settings, pages: Pages) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
     log.info("streams worker starting")
@@ -43,4 +45,4 @@ async def _main(settings: Settings) -> None:
 
     # A worker that owns partitions and compiles would hold them up.
     if await unless_stopped(stop, check()) and await unless_stopped(stop, asyncio.to_thread(warm_up)):
-        await run(settings, stop)
+        await run(settings, stop, pages)

@@ -10,10 +10,12 @@ from typing import Any, cast
 import faust
 from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 from streams.app.eviction import EvictionWatch
 from streams.app.owners import AssignedPartitions
-from streams.app.pages import Pages, state_of
+from streams.app.pages import Pages
+from streams.app.state import state_of
 from streams.app.upkeep import Upkeep
 from streams.config import INPUT_TOPICS, Settings
 from streams.garbage import collect_seldom
@@ -76,8 +78,8 @@ def _add_agent(app: WorkerApp, name: str, topic: str) -> None:
             await app.owners.take(batch)
 
 
-async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Work until `stop` is set; then apply what is pending, leave the group and return. Raises if the worker cannot go on."""
+async def run(settings: Settings, stop: asyncio.Event, pages: Pages) -> None:
+    """Work until `stop` is set; then apply what is pending, leave the group and return. Raises if the worker or its pages cannot go on."""
     redis = connect(settings)
     producer = AIOKafkaProducer(**connection(settings.kafka), acks="all", max_request_size=LARGEST_RECORD)
     app = build_app(settings)
@@ -88,14 +90,15 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     eviction = EvictionWatch(settings, redis, registry)
     beside: list[asyncio.Task[None]] = []
     state = state_of(settings, owners, eviction)
-    pages: Pages | None = None
+
+    def metrics(accept: str) -> tuple[bytes, str]:
+        encoder, content_type = choose_encoder(accept)
+        return encoder(registry), content_type
 
     async def start() -> None:
-        nonlocal pages
         collect_seldom()
         await producer.start()
-        pages = Pages(settings, registry, state.health)
-        port = await pages.start()
+        port = await pages.start(metrics, state.health)
         beside.append(asyncio.create_task(state.run(), name="state for the pages"))
         beside.append(asyncio.create_task(Upkeep(settings, redis, owners).run(), name="upkeep"))
         beside.append(asyncio.create_task(owners.ends.run(), name="ends of the log"))
@@ -106,9 +109,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
     try:
         if await unless_stopped(stop, start()):
-            await unless_stopped(stop, app.wait_until_stopped())
-        if not stop.is_set():
-            raise RuntimeError("the Kafka consumer stopped by itself; see the log above. Start the worker again: nothing is lost")
+            await unless_stopped(stop, _working(app, pages))
     finally:
         if not stop.is_set():
             end_within(WITHIN, status=1)
@@ -116,7 +117,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             task.cancel()
         await end_step("applying what is pending", owners.release_all(), _APPLYING)
         await end_step("leaving the consumer group", app.stop(), _LEAVING)
-        if pages is not None:
-            await end_step("closing the pages", pages.stop(), 2 * _CLOSING)
+        await end_step("closing the pages", pages.stop(), 2 * _CLOSING)
         await end_step("closing the producer", producer.stop(), _CLOSING)
         await end_step("closing the connections to Redis", redis.aclose(), _CLOSING)
+
+
+async def _working(app: WorkerApp, pages: Pages) -> None:
+    """Ends with the RuntimeError of what comes to an end by itself."""
+    await asyncio.gather(_consuming(app), pages.ended())
+
+
+async def _consuming(app: WorkerApp) -> None:
+    await app.wait_until_stopped()
+    raise RuntimeError("the Kafka consumer stopped by itself; see the log above. Start the worker again: nothing is lost")

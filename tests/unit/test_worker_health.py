@@ -10,7 +10,7 @@ from faust.types import TP
 from prometheus_client import CollectorRegistry
 
 from streams.app.owners import AssignedPartitions
-from streams.app.pages import health_of
+from streams.app.state import health_of
 from streams.config import Settings
 from streams.ingest.continuity import LogState
 from streams.ingest.owner import PartitionOwner

@@ -1,15 +1,15 @@
-"""The pages of a worker are answered while its own loop is busy, and say when it is for too long."""
+"""What a worker says of itself, and what its pages say when it does not."""
 
 from __future__ import annotations
 
 import asyncio
-import time
+from multiprocessing import Pipe
 
 import pytest
 
 from streams.api.health import Health
-from streams.app.loop_thread import LoopThread
-from streams.app.pages import WorkerState
+from streams.app.page_server import Line
+from streams.app.state import WorkerState
 
 
 def test_a_loop_that_notes_nothing_is_not_alive() -> None:
@@ -41,33 +41,32 @@ async def test_a_look_that_fails_is_looked_again() -> None:
     task.cancel()
 
 
-async def test_work_in_the_thread_goes_on_while_this_loop_is_blocked() -> None:
-    thread = LoopThread("beside")
-    thread.start()
-    done = []
-
-    async def beside() -> str:
-        await asyncio.sleep(0)
-        done.append(time.monotonic())
-        return "done"
-
-    calling = asyncio.create_task(thread.call(beside()))
-    await asyncio.sleep(0)
-    deadline = time.monotonic() + 10
-    # Nothing of this loop runs until the thread has.
-    while not done:
-        assert time.monotonic() < deadline
-    assert await calling == "done"
-    await thread.stop()
-
-
-async def test_what_fails_in_the_thread_fails_here() -> None:
-    thread = LoopThread("beside")
-    thread.start()
-
-    async def failing() -> None:
-        raise ValueError("as it is")
-
-    with pytest.raises(ValueError, match="as it is"):
-        await thread.call(failing())
-    await thread.stop()
+async def test_a_worker_that_does_not_answer_is_given_up_and_heard_again() -> None:
+    here, there = Pipe()
+    line = Line(here, patience=0.05)
+    line.listen()
+    for _ in range(30):
+        with pytest.raises(TimeoutError):
+            await line.ask(None)
+    # It was not asked without end: what was not heard would fill the line.
+    questions = 0
+    while there.poll():
+        there.recv()
+        questions += 1
+    assert 0 < questions < 30
+    for number in range(questions):
+        there.send((number, "late"))
+    asking = None
+    async with asyncio.timeout(10):
+        while asking is None:
+            try:
+                answer = asyncio.create_task(line.ask("text/plain"))
+                number, accept = await asyncio.to_thread(there.recv)
+                there.send((number, accept.upper()))
+                asking = await answer
+            except TimeoutError:
+                continue
+    assert asking == "TEXT/PLAIN"
+    there.close()
+    async with asyncio.timeout(10):
+        await line.closed.wait()

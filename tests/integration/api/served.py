@@ -113,14 +113,22 @@ class Pages:
         return f"{content['error']}. {content.get('hint', '')}"
 
 
-async def start(settings: Settings, redis: Redis, health: Callable[[], Health], registry: CollectorRegistry | None = None) -> Server:
+async def start(
+    settings: Settings, redis: Redis, health: Callable[[], Health], registry: CollectorRegistry | None = None, *, incidents: bool = True
+) -> Server:
+    async def exposition(accept: str) -> tuple[bytes, str]:
+        return f"# {accept}\n".encode(), "text/plain; version=0.0.4; charset=utf-8"
+
+    async def asked() -> Health:
+        return health()
+
     app = build_app(
         settings,
         TableReader(redis, settings),
         clock=lambda: CLOCK,
-        metrics=lambda accept: (f"# {accept}\n".encode(), "text/plain; version=0.0.4; charset=utf-8"),
-        health=health,
-        incidents=StoredIncidents(redis, settings),
+        metrics=exposition,
+        health=asked,
+        incidents=StoredIncidents(redis, settings) if incidents else None,
         registry=registry,
     )
     return await serve(app, "127.0.0.1", 0)

@@ -8,11 +8,10 @@ import pytest
 from aiohttp import ClientSession, web
 
 from streams.api.health import Health
-from streams.api.server import CannotServe, build_app, serve
+from streams.api.server import CannotServe, serve
 from streams.config import Redis as RedisSection
 from streams.config import Settings
-from streams.tables.reader import TableReader
-from tests.integration.api.served import CLOCK, Pages, start
+from tests.integration.api.served import Pages, start
 from tests.integration.conftest import client_of
 
 
@@ -63,9 +62,7 @@ async def test_a_defect_is_a_500_in_json_without_its_insides(settings: Settings)
 
 async def test_without_incidents_their_page_is_not_there(settings: Settings) -> None:
     async with client_of(settings.redis.url) as redis, ClientSession() as client:
-        reader = TableReader(redis, settings)
-        app = build_app(settings, reader, clock=lambda: CLOCK, metrics=lambda _: (b"", "text/plain"), health=lambda: Health(True, True))
-        server = await serve(app, "127.0.0.1", 0)
+        server = await start(settings, redis, lambda: Health(True, True), incidents=False)
         assert (await Pages(server, settings, client).get("/api/incidents"))[0] == 404
         await server.stop()
 
