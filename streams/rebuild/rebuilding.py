@@ -36,6 +36,10 @@ _LEASE, _LOOK = 120, 0.5
 #: Seconds for which a partition's records are gathered.
 _GATHER = 3.0
 _LOST = "Redis forgot this rebuild, or was away so long that another may have begun; the tables in use are as before"
+_SWITCHED_BACK = (
+    "Redis came back from before the switch, and the tables of then are in use again, so they were not deleted; rebuild again if there is "
+    "still a reason to"
+)
 _RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('EXPIRE', KEYS[1], ARGV[2]) end return 0"
 
 
@@ -98,7 +102,10 @@ async def rebuild(
         await asyncio.sleep(grace)
         result.taken_over = await _taken_over(settings, redis, list(topics), result.generation)
         if not keep_old:
-            result.deleted = await generations.delete(redis, settings, in_use)
+            try:
+                result.deleted = await generations.delete(redis, settings, in_use)
+            except generations.InUse:
+                raise RebuildError(_SWITCHED_BACK) from None
         return result
 
 

@@ -87,8 +87,12 @@ async def left_over(redis: Redis, settings: Settings) -> list[int]:
     return sorted(found - {in_use})
 
 
+class InUse(Exception):
+    """The tables that were to be deleted are those in use."""
+
+
 async def delete(redis: Redis, settings: Settings, generation: int) -> int:
-    """Delete a generation's tables; returns how many keys went."""
+    """Delete a generation's tables; returns how many keys went. Raises InUse, also half-way: Redis may come back from before a switch."""
     client: Any = redis
     together: dict[str, list[str]] = {}
     async for of, key in _keys(redis, settings):
@@ -97,6 +101,8 @@ async def delete(redis: Redis, settings: Settings, generation: int) -> int:
             together.setdefault(key[: key.index("}")], []).append(key)
     for keys in together.values():
         for first in range(0, len(keys), _AT_ONCE):
+            if await generation_in_use(redis, settings) == generation:
+                raise InUse
             await client.unlink(*keys[first : first + _AT_ONCE])
     listed = partitions_key(tables_namespace(settings.redis.namespace, generation))
     topics = {settings.topic(topic) for topic in INPUT_TOPICS}

@@ -180,6 +180,28 @@ async def test_a_switch_that_redis_forgot_leaves_no_partition_without_tables(one
         assert total_clicks(one.url) == 200
 
 
+@pytest.mark.slow
+async def test_tables_that_a_redis_of_before_the_switch_has_in_use_are_not_deleted(one_partition: Settings, tmp_path: Path) -> None:
+    with worker(one_partition, tmp_path) as one:
+        await send(one_partition, Topic.CLICKS, clicks(0, 100))
+        await applied(one.url, 100)
+        with running(one.config, tmp_path / "rebuild.log", "rebuild", "--grace", "5") as rebuilding:
+            async with client_of(one_partition.redis.url) as redis:
+                key = generation_key(one_partition)
+
+                async def switched() -> bool:
+                    return await redis.get(key) == b"1"
+
+                await until(switched, lambda done: done)
+                await redis.delete(key)
+            assert rebuilding.wait(60) == 2
+        assert "so they were not deleted" in (tmp_path / "rebuild.log").read_text("utf-8")
+        await send(one_partition, Topic.CLICKS, clicks(100, 50))
+        entry = await until(lambda: entry_of(ledger(one.url), one_partition), lambda e: e["in"] == 150)
+        assert (entry["applied"], breaks(entry)) == (150, {})
+        assert total_clicks(one.url) == 150
+
+
 async def begun(settings: Settings) -> bool:
     return any("~1:" in key and ":pane:" in key for key in await keys_of(settings))
 
