@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ReadOnlyError
 
 from streams.config import Redis as RedisSettings
 from streams.config import Settings
@@ -58,7 +59,9 @@ def shown(settings: Settings) -> str:
 
 
 def _options(section: RedisSettings) -> dict[str, Any]:
-    options: dict[str, Any] = {
+    # A primary that has become a replica keeps its connections: only a new one finds where the primary is now.
+    options: dict[str, Any] = {} if section.is_cluster else {"retry_on_error": [ReadOnlyError]}
+    options |= {
         "socket_timeout": section.timeout,
         "socket_connect_timeout": section.timeout,
         "health_check_interval": _HEALTH_CHECK_INTERVAL,

@@ -36,6 +36,10 @@ class Proxy:
         self._thread.join(10)
         self._loop.close()
 
+    def lead_to(self, port: int) -> None:
+        """Who connects from now on gets there; open connections stay where they are."""
+        self._to_port = port
+
     async def _listen(self) -> int:
         server = await asyncio.start_server(self._serve, HOST, 0, ssl=self._tls)
         port: int = server.sockets[0].getsockname()[1]
