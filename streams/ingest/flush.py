@@ -96,6 +96,8 @@ class PartitionFlusher:
         streams = self._settings.streams
         meta.event_time = self.meta.event_time_reached(int(streams.lateness * 1000), int(streams.idle_timeout * 1000))
         meta.record_time = max(meta.record_time, int(records.column(TIMESTAMP).max()))
+        # Further on it can only be by a clock that was ahead when the partition was idle.
+        meta.event_time = min(meta.event_time, max(meta.record_time, now))
         result = Flush(meta, without_key=int((records.column(KEY_START) == NOTHING).sum()))
         if unprocessable:
             known = np.isin(offsets, list(unprocessable))

@@ -407,6 +407,8 @@ class PartitionOwner:
         self.progress_at = self._clock()
         noted: Flush = Flush(flusher.meta)
         noted.meta.caught_up_at = self._now
+        # A clock that was set back since the last flush would hold everybody's watermark until it is where it was.
+        noted.meta.applied_at = min(noted.meta.applied_at, self._now)
         try:
             await self._heed_erasures(flusher)
             await self._store.apply(flusher.meta.applied_offset, noted.meta, ())

@@ -94,7 +94,9 @@ def click(number: int, campaign: str, now: int) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def owning(redis_url: str, kafka: FakeLog, limits: Streams = AT_ONCE) -> AsyncIterator[Callable[[], Any]]:
+async def owning(
+    redis_url: str, kafka: FakeLog, limits: Streams = AT_ONCE, clock: Callable[[], float] = time.time
+) -> AsyncIterator[Callable[[], Any]]:
     """An owner that is fed from the log; gives a function that reads its ledger."""
     settings = Settings(
         kafka=Kafka(topic_prefix="t", session_timeout=2.0),
@@ -105,7 +107,7 @@ async def owning(redis_url: str, kafka: FakeLog, limits: Streams = AT_ONCE) -> A
     tables = PartitionTables(redis, settings, "t.clicks", 0)
     metrics = IngestMetrics(CollectorRegistry())
     share = Share(cells=lambda: 1_000_000, ids=lambda: 1_000_000)
-    one = PartitionOwner(Topic.CLICKS, settings, tables, kafka, metrics, clock=time.time, share=share)
+    one = PartitionOwner(Topic.CLICKS, settings, tables, kafka, metrics, clock=clock, share=share)
     await one.start(await kafka.state())
 
     async def feed() -> None:
@@ -222,6 +224,16 @@ async def test_long_records_are_applied_in_parts_that_fit_into_memory(redis_url:
         (entry,) = await until(ledger, lambda found: bool(found) and found[0].applied_offset == 199)
     assert (entry.read, entry.applied) == (200, 200)
     assert len(taken) >= 200 * 2_000 / 10_000 and max(taken) <= 10_000
+
+
+async def test_a_clock_that_was_set_back_holds_no_watermark(redis_url: str) -> None:
+    kafka = FakeLog(log_of(*["good"] * 40))
+    ahead = 3_600.0
+    async with owning(redis_url, kafka, clock=lambda: time.time() + ahead) as ledger:
+        await until(ledger, partial(has_read, 40))
+        ahead = 0.0
+        set_back = time.time() * 1000
+        await until(ledger, lambda found: found[0].watermark > set_back)
 
 
 async def test_a_partition_that_waits_for_a_broker_is_let_go_of_at_once(redis_url: str) -> None:

@@ -47,6 +47,17 @@ async def test_refused_records_go_with_their_batch_and_wait_for_no_garbage_colle
         gc.enable()
 
 
+async def test_a_clock_that_was_ahead_when_the_partition_was_idle_leaves_nothing_behind() -> None:
+    flusher = empty_flusher(Topic.CLICKS, Settings())
+    await flusher.flush(event(event_id="e-0"), NOW)
+    ahead = NOW + 3_600_000
+    flusher.meta.caught_up_at = ahead
+    after = (await flusher.flush(event(event_id="e-1"), ahead)).meta
+    assert after.event_time > NOW + DAY // 48, "an hour ahead as long as the clock says so"
+    after = (await flusher.flush(event(event_id="e-2"), NOW + 1_000)).meta
+    assert after.event_time <= NOW + 1_000
+
+
 async def test_a_report_that_lands_in_many_panes_lets_other_partitions_go_on() -> None:
     settings = Settings()
     tomorrow = NOW // MINUTE * MINUTE + DAY
