@@ -47,6 +47,11 @@ class AssignedPartitions:
         #: Since when this worker waits for Kafka to assign partitions, epoch s; None while it is a member that knows its part, be it none.
         self._waits_since: float | None = clock()
 
+    @property
+    def mark(self) -> str:
+        """The namespace of the tables that are written: a worker of another one goes on at other offsets."""
+        return self._settings.redis.namespace
+
     def __len__(self) -> int:
         return len(self._owners)
 

@@ -57,7 +57,7 @@ class Upkeep:
             if not topic.partitions or not topic.topic_id:
                 # A broker that has just started may know of a topic by name only.
                 continue
-            known = await self._counts.swap(name, topic.partitions)
+            known = await self._counts.swap(name, topic.partitions, topic.topic_id)
             if known is not None and known != topic.partitions:
                 await self._changed(name, known, topic.partitions)
             for owner in self._owners.all():

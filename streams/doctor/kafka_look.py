@@ -207,7 +207,9 @@ async def _logs(
             return ends
         ids = {} if isinstance(topics, Unanswered) else {name: topic.topic_id for name, topic in topics.items()}
         return {
-            (tp.topic, tp.partition): LogState(first[tp], ends[tp], committed.get((tp.topic, tp.partition), -1), ids.get(tp.topic, ""))
+            (tp.topic, tp.partition): LogState(
+                first[tp], ends[tp], committed.get((tp.topic, tp.partition), -1), topic_id=ids.get(tp.topic, "")
+            )
             for tp in tps
         }
     finally:

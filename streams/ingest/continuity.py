@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import Any
 
 import msgspec
@@ -28,7 +28,7 @@ class Break(StrEnum):
     TABLES_FELL_BACK = "tables_fell_back"
     """Redis holds less than was applied before (emptied, restored, failed over): the missing part is read again."""
     GROUP_OFFSETS_MOVED = "group_offsets_moved"
-    """Somebody set the consumer group's offsets back. The tables' own offsets decide, so nothing is read twice."""
+    """Somebody set the consumer group's offsets, back or forth. The tables' own offsets decide: nothing is read twice or passed over."""
     PARTITIONS_ADDED = "partitions_added"
     """The topic got more partitions: campaigns move, and ids are known per partition only."""
     IDS_FORGOTTEN = "ids_forgotten"
@@ -39,6 +39,17 @@ class Break(StrEnum):
     """Settings that say what stored numbers mean are others than those that the tables were written with: they hold both."""
 
 
+class Committer(Enum):
+    """Who committed an offset of the group, by what it is marked with."""
+
+    WORKER = auto()
+    """A worker that writes the tables of this namespace."""
+    OTHER = auto()
+    """A worker of another namespace."""
+    UNKNOWN = auto()
+    """It has no mark: an operator's tool set it, or the broker keeps no marks."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogState:
     """What the broker says of one topic-partition. Offsets are -1 where there is none."""
@@ -46,8 +57,9 @@ class LogState:
     #: The first offset that the log has, and the one behind its last record (a broker may name one that is a batch too low).
     earliest: int
     end: int
-    #: The consumer group's committed offset.
+    #: The consumer group's committed offset, and who committed it.
     committed: int = -1
+    committed_by: Committer = Committer.UNKNOWN
     #: The topic's id, "" where the broker tells none.
     topic_id: str = ""
 
@@ -85,15 +97,20 @@ def examine(meta: Meta, log: LogState, *, believed: int = -1, sent_back: bool = 
         after.applied_offset = log.earliest - 1
         detail = f"the log begins at offset {log.earliest}, and offsets from {reached} on had not been read"
         found.append(Finding(Break.RECORDS_GONE, log.earliest - reached, detail))
-    known = log.committed if log.committed > meta.committed and (meta.committed >= 0 or not meta.read) else -1
+    news = log.committed > meta.committed and (meta.committed >= 0 or not meta.read)
+    # Without a mark it is a worker's only as long as no mark was ever seen here.
+    by_worker = log.committed_by is Committer.WORKER or (log.committed_by is Committer.UNKNOWN and not meta.marks_kept)
+    known = log.committed if news and by_worker else -1
     if (before := max(believed, known)) > reached:
         detail = f"{before} was the next offset before, and Redis holds the tables of offset {reached}; reading on from there"
         found.append(Finding(Break.TABLES_FELL_BACK, before - reached, detail))
-    if 0 <= log.committed < meta.committed:
+    set_forth = news and not by_worker and meta.committed >= 0 and log.committed > reached
+    if 0 <= log.committed < meta.committed or set_forth:
         detail = f"the group's offset was {meta.committed} and is {log.committed}; the tables go on at {after.next_offset} as before"
         found.append(Finding(Break.GROUP_OFFSETS_MOVED, 0, detail))
     if log.committed >= 0:
         after.committed = log.committed
+        after.marks_kept = 1 if log.committed_by is Committer.WORKER else meta.marks_kept
     return after, found
 
 

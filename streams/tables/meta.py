@@ -37,6 +37,8 @@ class Meta:
     format: int = 1
     #: The consumer group's committed offset as last seen: one that moved otherwise was moved by somebody else.
     committed: int = -1
+    #: Whether the broker is known to keep the marks of whoever commits.
+    marks_kept: int = 0
     #: Whether the topic has no such partition any more: then it holds nobody's watermark.
     retired: int = 0
     #: The broker's id of the topic that was read, "" where it tells none.

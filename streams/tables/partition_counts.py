@@ -10,10 +10,12 @@ from streams.config import Settings
 from streams.tables.generations import generation_in_use, tables_namespace
 from streams.tables.keys import PartitionKeys, partitions_key
 
-#: KEYS[1] the hash topic -> partitions. ARGV: topic, partitions as the broker says. Returns what was known before, or false.
+#: KEYS[1] the hash topic -> partitions, and topic#id -> the broker's id of it. ARGV: topic, partitions and id as the broker says.
+#: Returns what was known before if that is news, else false. A topic only ever grows: who knows of fewer partitions has asked before.
 _SWAP = """
 local known = redis.call('HGET', KEYS[1], ARGV[1])
-if known ~= ARGV[2] then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
+if redis.call('HGET', KEYS[1], ARGV[1] .. '#id') == ARGV[3] and tonumber(known or '0') >= tonumber(ARGV[2]) then return false end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], ARGV[1] .. '#id', ARGV[3])
 return known
 """
 
@@ -26,9 +28,12 @@ class PartitionCounts:
         self._settings = settings
         self._swap = redis.register_script(_SWAP)
 
-    async def swap(self, topic: str, partitions: int) -> int | None:
-        """Note how many there are; returns how many were known, None when none were. Of several who ask, one sees the old number."""
-        known = await self._swap(keys=[f"{self._settings.redis.namespace}:partition_counts"], args=[topic, partitions])
+    async def swap(self, topic: str, partitions: int, topic_id: str) -> int | None:
+        """Note how many there are; returns how many were known, None when none were or nothing is new.
+
+        Of several who ask, one sees the old number. A topic that was made again, under another id, may have fewer than before.
+        """
+        known = await self._swap(keys=[f"{self._settings.redis.namespace}:partition_counts"], args=[topic, partitions, topic_id])
         return None if known is None else int(known)
 
     async def retire(self, topic: str, partitions: int) -> list[int]:

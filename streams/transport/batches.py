@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
 from faust.tables.recovery import RebalanceAgain
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 from mode.utils.futures import notify
 
-from streams.ingest.continuity import LogState
+from streams.ingest.continuity import Committer, LogState
 from streams.ingest.records import OFFSET, TIMESTAMP, Records
 from streams.transport.log_states import log_states
 from streams.transport.record_batches import keep_columns
@@ -32,6 +34,8 @@ _RETRY = 1.0
 #: Seconds that Faust is kept waiting for partitions to be taken over. It gives up after `broker_request_timeout` (40 s) and then never lets
 #: the worker read again, whatever is assigned to it later.
 _SEEKING = 20.0
+#: Seconds for which an answer of the broker says that there is nothing to read.
+_FRESH = 5.0
 #: Milliseconds that a broker may hold back the answer to a fetch that finds nothing. The client has one fetch at a time under way to each
 #: broker: while busy partitions have records waiting here it asks for the idle ones alone, and until that is answered nothing new comes
 #: for any. Faust's 1,500 cost a worker more than half of its rate as soon as one topic was busy and another was not.
@@ -51,6 +55,10 @@ class Batch:
 
 class Owners(Protocol):
     """Who is told of assignments, and knows what was applied."""
+
+    @property
+    def mark(self) -> str:
+        """What the group's offsets are marked with when they are committed for these owners: others may set them too."""
 
     async def acquire(self, logs: Mapping[TP, LogState]) -> Mapping[TP, int]:
         """Take over these partitions; what the broker says of them is given. Returns the offset to read each from."""
@@ -94,7 +102,18 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         # Faust has no setting for it. The fetcher is made with it when the consumer starts.
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         keep_columns(consumer)
+        commit, mark = consumer.commit, self._mark
+
+        async def commit_marked(offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+            await commit({tp: OffsetAndMetadata(at.offset, mark) for tp, at in offsets.items()})
+
+        # Faust leaves no way to say what goes with an offset.
+        consumer.commit = commit_marked
         return consumer
+
+    @property
+    def _mark(self) -> str:
+        return cast(OwningApp, self.consumer.app).owners.mark
 
     async def _fetch_records(  # type: ignore[override]  # a list of records by annotation; handed on untouched
         self, consumer: Any, active_partitions: set[TP], timeout: float | None = None, max_records: int | None = None
@@ -123,6 +142,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         assignment = subscription.assignment if subscription is not None else None
         return assignment.state_value(tp) if assignment is not None else None
 
+    def fetched_within(self, tp: TP, seconds: float) -> bool:
+        """Whether the broker has answered a fetch of the partition, with records or without, in the last so many seconds."""
+        state = self._state(tp)
+        # aiokafka notes it in ms by the wall clock, which may have been set back since.
+        return state is not None and state.timestamp is not None and abs(time.time() - state.timestamp / 1_000) < seconds
+
     def all_delivered(self, tp: TP, next_offset: int, end: int) -> bool:
         """Whether the fetcher has gone on to `end`, and no record at or after `next_offset` was brought on the way.
 
@@ -141,9 +166,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         states, committed = await asyncio.gather(log_states(consumer, tps), consumer._coordinator.fetch_committed_offsets(tps))
         return {
-            TP(tp.topic, tp.partition): replace(state, committed=committed[tp].offset) if tp in committed else state
+            TP(tp.topic, tp.partition): replace(state, committed=committed[tp].offset, committed_by=self._committer(committed[tp].metadata))
+            if tp in committed
+            else state
             for tp, state in states.items()
         }
+
+    def _committer(self, mark: str) -> Committer:
+        if not mark:
+            return Committer.UNKNOWN
+        return Committer.WORKER if mark == self._mark else Committer.OTHER
 
     async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
         # The call seeks before it awaits anything.
@@ -277,8 +309,11 @@ class Consumer(driver.Consumer):
             await self._thread.seek_wait({tp: offset})
 
     def at_end(self, tp: TP, next_offset: int) -> bool:
-        """Whether the last fetch said that there is nothing at or after `next_offset`."""
-        return self._highwater(tp) is not None and not self.behind(tp, next_offset)
+        """Whether a fetch of the last seconds said that there is nothing at or after `next_offset`.
+
+        What an older one said says nothing of now: there may be events that a broker which is away does not tell of.
+        """
+        return self._worker_thread.fetched_within(tp, _FRESH) and not self.behind(tp, next_offset)
 
     def behind(self, tp: TP, next_offset: int, known_end: int = 0) -> int:
         """Offsets at or after `next_offset`, up to the end of the log as of the last fetch or as the caller knows it."""

@@ -14,7 +14,9 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from redis.asyncio import Redis
 
 from streams.config import Settings, Streams, Topic
+from streams.tables.partition_counts import PartitionCounts
 from streams.topics import create_topics
+from tests.integration.conftest import client_of
 from tests.integration.test_workers import now_ms, scraped
 from tests.integration.workers import Ledger, applied, ledger, rows, send, until, worker
 
@@ -149,23 +151,53 @@ async def test_offsets_of_the_group_that_somebody_reset(one_partition: Settings,
         await send(one_partition, Topic.CLICKS, clicks(100, 10))
         await applied(two.url, 110)
         assert two.stop() == 0
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=one_partition.kafka.bootstrap_servers,
-        group_id=f"{one_partition.kafka.topic_prefix}-streams",
-        enable_auto_commit=False,
-    )
-    await consumer.start()
-    try:
-        consumer.assign([topic])
-        assert (await consumer.committed(topic) or 0) >= 100
-        await consumer.commit({topic: 0})
-    finally:
-        await consumer.stop()
+    assert await set_group_offset(one_partition, topic, 0) >= 100
     with worker(one_partition, tmp_path) as three:
         await send(one_partition, Topic.CLICKS, clicks(110, 10))
         entry = await until(lambda: entry_of(ledger(three.url), one_partition), lambda e: e["in"] == 120)
         assert breaks(entry) == {"group_offsets_moved": (1, 0)}
         assert total_clicks(three.url) == 120, "nothing is read twice"
+
+
+@pytest.mark.apache
+async def test_offsets_of_the_group_that_somebody_set_to_the_end(one_partition: Settings, tmp_path: Path) -> None:
+    topic = TopicPartition(one_partition.topic(Topic.CLICKS), 0)
+    for first, count in ((0, 100), (100, 10)):
+        await send(one_partition, Topic.CLICKS, clicks(first, count))
+        with worker(one_partition, tmp_path) as each:
+            await applied(each.url, first + count)
+            assert each.stop() == 0
+    await send(one_partition, Topic.CLICKS, clicks(110, 10))
+    await set_group_offset(one_partition, topic, 120)
+    with worker(one_partition, tmp_path) as three:
+        entry = await until(lambda: entry_of(ledger(three.url), one_partition), lambda e: e["in"] == 120)
+        assert breaks(entry) == {"group_offsets_moved": (1, 0)}, "the tables did not fall back"
+        assert total_clicks(three.url) == 120, "nothing is passed over"
+
+
+async def set_group_offset(settings: Settings, partition: TopicPartition, offset: int) -> int:
+    """As an operator's tool would while no worker runs; returns what it was."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka.bootstrap_servers,
+        group_id=f"{settings.kafka.topic_prefix}-streams",
+        enable_auto_commit=False,
+    )
+    await consumer.start()
+    try:
+        consumer.assign([partition])
+        before = await consumer.committed(partition)
+        await consumer.commit({partition: offset})
+        return before or 0
+    finally:
+        await consumer.stop()
+
+
+async def test_who_knows_of_fewer_partitions_than_another_worker_has_asked_before(settings: Settings) -> None:
+    async with client_of(settings.redis.url) as redis:
+        counts = PartitionCounts(redis, settings)
+        assert [await counts.swap("clicks", number, "one") for number in (4, 5, 4, 5, 4)] == [None, 4, None, None, None]
+        assert await counts.swap("clicks", 2, "two") == 5, "made again"
+        assert await counts.swap("clicks", 2, "two") is None
 
 
 @pytest.mark.apache

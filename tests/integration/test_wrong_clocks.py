@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 
 from streams.api.times import read_time
 from streams.config import Settings, Streams, Topic
+from streams.embedded import EmbeddedBroker
 from streams.topics import create_topics
-from tests.integration.workers import ledger, send, until, worker
+from tests.integration.conftest import RedisServer
+from tests.integration.workers import Ledger, ledger, own_settings, send, until, worker
 
 MINUTE, DAY = 60_000, 86_400_000
 
@@ -41,3 +44,26 @@ async def test_wrong_clocks_close_no_panes_for_the_others(settings: Settings, tm
         assert read_time(busy["watermark"]) <= read_time(busy["record_time"]), "not by the clock that is four minutes fast"
         # All others are idle: in the end every partition lets the windows of these events be complete.
         await until(lambda: ledger(one.url), lambda each: all(beyond(p, now) for p in each.partitions))
+
+
+def slowest(found: Ledger) -> int:
+    """Epoch ms that every partition has reached."""
+    return min(read_time(p["watermark"]) if p["watermark"] else 0 for p in found.partitions)
+
+
+async def test_no_partition_is_idle_of_which_a_broker_that_is_away_tells_nothing(redis_server: RedisServer, tmp_path: Path) -> None:
+    """Else windows would be complete, and judged, into which events come that producers could not send."""
+    with EmbeddedBroker() as broker:
+        settings = own_settings(broker, redis_server, streams=Streams(http_port=0, idle_timeout=2.0))
+        await create_topics(settings)
+        with worker(settings, tmp_path) as one:
+            began = int(time.time() * 1000)
+            await until(lambda: ledger(one.url), lambda found: slowest(found) > began)
+            broker.pause()
+            paused = int(time.time() * 1000)
+            # Later than any note that the last answer allows.
+            while time.time() * 1000 < paused + 12_000:
+                assert slowest(ledger(one.url)) < paused + 5_000
+                await asyncio.sleep(0.5)
+            broker.resume()
+            await until(lambda: ledger(one.url), lambda found: slowest(found) > paused + 12_000, timeout=60)

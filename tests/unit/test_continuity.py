@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.ingest.continuity import Break, Finding, LogState, Note, examine, noted
+from streams.ingest.continuity import Break, Committer, Finding, LogState, Note, examine, noted
 from streams.tables.meta import Meta
 
 #: Tables of the offsets 100 to 899 of a topic.
@@ -46,12 +46,12 @@ def test_retention_that_went_past_loses_records_and_says_how_many() -> None:
 
 
 def test_a_topic_made_again_is_read_from_its_start_and_its_ledger_begins_anew() -> None:
-    after, found = examine(TABLES, LogState(3, 5_000, -1, "two"))
+    after, found = examine(TABLES, LogState(3, 5_000, topic_id="two"))
     assert kinds(found) == [(Break.TOPIC_RECREATED, 800)]
     assert (after.start_offset, after.applied_offset, after.next_offset, after.topic_id) == (3, -1, 3, "two")
     assert (after.read, after.applied, after.duplicate, after.too_late, after.quarantined) == (0, 0, 0, 0, 0)
     assert after.record_time == 5, "what is late is still judged by the newest time seen"
-    assert examine(after, LogState(3, 5_000, -1, "two"))[1] == []
+    assert examine(after, LogState(3, 5_000, topic_id="two"))[1] == []
 
 
 @pytest.mark.parametrize("end", [0, 99, 100, 500, 899])
@@ -90,6 +90,24 @@ def test_offsets_of_the_group_that_somebody_set_back_change_nothing_and_are_told
     assert examine(after, replace(LOG, committed=0))[1] == []
 
 
+def test_offsets_of_the_group_that_somebody_set_forth_change_nothing_and_are_no_tables_that_fell_back() -> None:
+    marked, _ = examine(TABLES, replace(LOG, committed_by=Committer.WORKER))
+    moved = replace(LOG, committed=2_000, committed_by=Committer.UNKNOWN)
+    after, found = examine(marked, moved)
+    assert kinds(found) == [(Break.GROUP_OFFSETS_MOVED, 0)]
+    assert after.next_offset == TABLES.next_offset
+    assert examine(after, moved)[1] == []
+    assert kinds(examine(marked, replace(moved, committed_by=Committer.WORKER))[1]) == [(Break.TABLES_FELL_BACK, 1_100)]
+
+
+def test_a_broker_that_keeps_no_marks_is_believed_without() -> None:
+    assert kinds(examine(TABLES, replace(LOG, committed=2_000))[1]) == [(Break.TABLES_FELL_BACK, 1_100)]
+
+
+def test_what_workers_of_another_namespace_committed_says_nothing_of_these_tables() -> None:
+    assert examine(Meta(start_offset=0), replace(LOG, committed_by=Committer.OTHER))[1] == []
+
+
 def test_a_partition_that_is_there_again_holds_the_watermark_again() -> None:
     assert examine(replace(TABLES, retired=1), LOG)[0].retired == 0
 
@@ -104,14 +122,24 @@ def test_a_partition_that_is_there_again_holds_the_watermark_again() -> None:
     believed=st.integers(-1, 200),
     sent_back=st.booleans(),
     same=st.booleans(),
+    by=st.sampled_from(Committer),
 )
 def test_whatever_was_found_is_not_found_again_and_reading_goes_on_within_the_log(
-    start: int, applied: int, earliest: int, end: int, committed: int, stored: int, believed: int, sent_back: bool, same: bool
+    start: int,
+    applied: int,
+    earliest: int,
+    end: int,
+    committed: int,
+    stored: int,
+    believed: int,
+    sent_back: bool,
+    same: bool,
+    by: Committer,
 ) -> None:
     end = max(earliest, end)
     read = max(0, applied - start + 1)
     meta = Meta(start_offset=start, applied_offset=applied, read=read, applied=read, committed=stored, topic_id="one")
-    log = LogState(earliest, end, committed, "one" if same else "two")
+    log = LogState(earliest, end, committed, by, "one" if same else "two")
     after, found = examine(meta, log, believed=believed, sent_back=sent_back)
     assert after.next_offset >= earliest
     assert not sent_back or after.next_offset <= end

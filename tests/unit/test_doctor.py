@@ -51,7 +51,7 @@ META = Meta(
     committed=100,
     topic_id="one",
 )
-LOG = LogState(0, 100, 100, "one")
+LOG = LogState(0, 100, 100, topic_id="one")
 LADDER = frozenset(pane.size for pane in SETTINGS.streams.ladder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -32,6 +33,7 @@ class FakeOwners:
 
     next_offset: dict[TP, int] = field(default_factory=dict)
     told: list[tuple[str, Any]] = field(default_factory=list)
+    mark: str = "tables"
 
     async def acquire(self, logs: Mapping[TP, LogState]) -> Mapping[TP, int]:
         self.told.append(("acquire", dict(logs)))
@@ -63,6 +65,8 @@ class FakeThread:
     failures: int = 0
     #: The broker takes no commit, since the group has other members by now.
     refuses: bool = False
+    #: The broker has not answered a fetch for long.
+    silent: bool = False
     #: The broker answers nothing about logs before this is set.
     answers: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -74,6 +78,9 @@ class FakeThread:
 
     def highwater(self, tp: TP) -> int | None:
         return self.highwaters.get(tp)
+
+    def fetched_within(self, tp: TP, seconds: float) -> bool:
+        return tp in self.assigned and tp in self.highwaters and not self.silent
 
     def all_delivered(self, tp: TP, next_offset: int, end: int) -> bool:
         return (next_offset, end) in self.nothing_between
@@ -391,6 +398,28 @@ async def test_the_end_is_what_the_last_fetch_knew(rig: Rig, next_offset: int, h
         rig.thread.highwaters[CLICKS] = highwater
     assert rig.consumer.at_end(CLICKS, next_offset) is at_end
     assert rig.consumer.behind(CLICKS, next_offset) == behind
+
+
+async def test_an_end_of_which_the_broker_has_told_nothing_for_long_is_none(rig: Rig) -> None:
+    rig.thread.highwaters[CLICKS] = 100
+    assert rig.consumer.at_end(CLICKS, 100)
+    rig.thread.silent = True
+    assert not rig.consumer.at_end(CLICKS, 100)
+
+
+async def test_how_long_the_broker_has_not_answered_is_told_by_aiokafka(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    thread = rig.consumer._new_consumer_thread()
+    subscription = SubscriptionState()
+    monkeypatch.setattr(thread, "_ensure_consumer", lambda: SimpleNamespace(_subscription=subscription))
+    subscription.subscribe({CLICKS.topic})
+    assert not thread.fetched_within(CLICKS, 5.0)
+    subscription.assign_from_subscribed([TopicPartition(*CLICKS)])
+    assert not thread.fetched_within(CLICKS, 5.0)
+    # What its fetcher sets with every answer.
+    state = subscription.subscription.assignment.state_value(TopicPartition(*CLICKS))
+    for ago, fresh in ((0.0, True), (4.0, True), (6.0, False), (-3_600.0, False)):
+        state.timestamp = int((time.time() - ago) * 1000)
+        assert thread.fetched_within(CLICKS, 5.0) is fresh
 
 
 async def test_what_a_transaction_leaves_at_the_end_does_not_wait(rig: Rig) -> None:
