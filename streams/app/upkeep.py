@@ -19,12 +19,13 @@ from streams.tables.partition_counts import PartitionCounts
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks.
+#: Seconds between two looks; and the number of looks after which one goes over the keys of the tables as well.
 _EVERY = 5.0
+_KEYS_EVERY = 12
 
 
 class Upkeep:
-    """Keeps partitions listed, follows a rebuild's switch of tables, notices partitions that came or went."""
+    """Keeps partitions listed, follows a rebuild's switch of tables, notices keys that are gone and partitions that came or went."""
 
     def __init__(self, settings: Settings, redis: Redis, owners: AssignedPartitions, *, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
@@ -32,6 +33,7 @@ class Upkeep:
         self._owners = owners
         self._counts = PartitionCounts(redis, settings)
         self._clock = clock
+        self._looks = 0
 
     async def run(self) -> None:
         """Look again and again until cancelled. Redis being away is waited out."""
@@ -53,6 +55,10 @@ class Upkeep:
                 await owner.register()
             elif owner.generation is not None:
                 await owner.doubt(f"generation {generation} of the tables is in use now")
+        self._looks += 1
+        if self._looks % _KEYS_EVERY == 0:
+            for owner in self._owners.all():
+                await owner.check()
         for name, topic in self._owners.ends.topics.items():
             if not topic.partitions or not topic.topic_id:
                 # A broker that has just started may know of a topic by name only.

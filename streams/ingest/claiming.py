@@ -13,6 +13,7 @@ from streams.ingest.dedupe import Seen
 from streams.ingest.flush import PartitionFlusher
 from streams.ingest.written_with import settings_changed, written_with
 from streams.panes.ladder import Ladder
+from streams.tables.keys import pane_name
 from streams.tables.meta import FORMAT, OLDEST_READABLE, Meta
 from streams.tables.opentables import Command, OpenTables
 from streams.tables.store import Fenced, PartitionStore
@@ -76,7 +77,7 @@ async def claim(
     """
     generation, store = await _tables_in_use(tables)
     try:
-        meta, findings = await _claim_readable(store, state, now, role)
+        meta, findings = await _claim_readable(store, state, now, kept_since(settings, now), role)
         # Tables that are counted anew know nothing of what was reached in the old ones.
         believed = reached[1] if reached is not None and reached[0] == generation and not findings else -1
         after, breaks = examine(replace(meta, format=FORMAT), state, believed=believed, sent_back=sent_back)
@@ -99,6 +100,11 @@ async def claim(
     return Claimed(generation, store, flusher, findings)
 
 
+def kept_since(settings: Settings, now: int) -> int:
+    """Epoch ms since when every pane is kept, as of `now`."""
+    return now - Ladder(settings.streams.ladder).retention
+
+
 async def note(store: PartitionStore, findings: Sequence[Finding], now: int) -> None:
     """Keep findings with the tables. `now` in epoch ms; redis errors pass through."""
     await store.put_notes(noted(findings, await store.notes(), now))
@@ -117,7 +123,7 @@ async def _tables_in_use(tables: Tables) -> tuple[int, PartitionStore]:
     return generation, store
 
 
-async def _claim_readable(store: PartitionStore, state: LogState, now: int, role: str) -> tuple[Meta, list[Finding]]:
+async def _claim_readable(store: PartitionStore, state: LogState, now: int, since: int, role: str) -> tuple[Meta, list[Finding]]:
     meta = await store.claim(state.earliest, now, role=role)
     if meta.format > FORMAT:
         raise CannotClaim(
@@ -126,12 +132,41 @@ async def _claim_readable(store: PartitionStore, state: LogState, now: int, role
         )
     if meta.format < OLDEST_READABLE:
         detail = f"the tables were in form {meta.format}, which this version cannot read; counting anew from offset {state.earliest}"
-        finding = Finding(Break.FORM_UNREADABLE, meta.read, detail)
-        # What the group has committed was read into the old tables: it does not say that the new ones fell back.
-        anew = Meta(start_offset=state.earliest, applied_at=now, format=FORMAT, committed=state.committed)
-        await store.clear(meta, anew, noted([finding], await store.notes(), now))
-        return anew, [finding]
-    return meta, []
+        return await _count_anew(store, meta, state, Finding(Break.FORM_UNREADABLE, meta.read, detail), now)
+    return await _claim_whole(store, meta, state, now, since)
+
+
+async def _claim_whole(store: PartitionStore, meta: Meta, state: LogState, now: int, since: int) -> tuple[Meta, list[Finding]]:
+    """Redis may have dropped single keys: by an eviction policy, or because somebody deleted them.
+
+    Tables whose bookkeeping is gone would count what they hold once more. Where panes are gone others may be, so that all is counted anew
+    if the log still has it, and else goes on without them.
+    """
+    if not meta.record_time and await store.known_panes():
+        detail = f"the bookkeeping of the tables is gone from Redis and their panes are not; counting anew from offset {state.earliest}"
+        return await _count_anew(store, meta, state, Finding(Break.TABLES_FELL_BACK, 0, detail), now)
+    gone = await store.lost_panes(since)
+    if not gone:
+        return meta, []
+    what = f"{len(gone)} panes of the tables are gone from Redis"
+    if state.earliest <= meta.start_offset:
+        finding = Finding(Break.TABLES_FELL_BACK, meta.read, f"{what}; counting anew from offset {state.earliest}")
+        return await _count_anew(store, meta, state, finding, now)
+    detail = (
+        f"{what}, and the log begins at offset {state.earliest}: what they held is missing; `campaignwatch rebuild` counts what the log has"
+    )
+    finding = Finding(Break.TABLES_FELL_BACK, 0, detail)
+    commands: list[Command] = [("ZREM", store.keys.panes(), *(pane_name(*pane) for pane in gone))]
+    commands += [("HSET", store.keys.notes(), kind, packed) for kind, packed in noted([finding], await store.notes(), now).items()]
+    await store.apply(meta.applied_offset, meta, commands)
+    return meta, [finding]
+
+
+async def _count_anew(store: PartitionStore, meta: Meta, state: LogState, finding: Finding, now: int) -> tuple[Meta, list[Finding]]:
+    # What the group has committed was read into the old tables: it does not say that the new ones fell back.
+    anew = Meta(start_offset=state.earliest, applied_at=now, format=FORMAT, committed=state.committed)
+    await store.clear(meta, anew, noted([finding], await store.notes(), now))
+    return anew, [finding]
 
 
 async def _load(topic: Topic, settings: Settings, store: PartitionStore, meta: Meta) -> PartitionFlusher:

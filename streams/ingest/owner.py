@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from streams.config import Settings, Streams, Topic
 from streams.events.refusal import Reason, Refusal
-from streams.ingest.claiming import CannotClaim, Claimed, Share, Tables, claim, note
+from streams.ingest.claiming import CannotClaim, Claimed, Share, Tables, claim, kept_since, note
 from streams.ingest.continuity import Break, Finding, LogState
 from streams.ingest.flush import Flush, PartitionFlusher
 from streams.ingest.records import OFFSET, TIMESTAMP, Record, Records, Waiting
@@ -205,6 +205,11 @@ class PartitionOwner:
         """Have the partition on the list of those that are read: that list is no part of a flush and can be lost alone."""
         if self._claimed is not None:
             await self._claimed.store.register()
+
+    async def check(self) -> None:
+        """Have the partition claimed again if panes of its tables are gone that nobody here has deleted. Redis errors pass through."""
+        if self._claimed is not None and (lost := await self._claimed.store.lost_panes(kept_since(self._settings, self._now))):
+            await self.doubt(f"{len(lost)} panes of its tables are gone from Redis")
 
     async def _load(self, state: LogState) -> None:
         reached = (self._claimed.generation, self.next_offset) if self._claimed is not None else None

@@ -135,6 +135,19 @@ class PartitionStore:
         members = await self._redis.zrange(self.keys.panes(), 0, -1)
         return [(int(size) * 1000, int(start) * 1000) for size, start in (m.split(b":") for m in members)]
 
+    async def lost_panes(self, since: int) -> list[PaneId]:
+        """Panes from `since` (epoch ms) on that are listed and that Redis does not have.
+
+        Both come and go together, so that something else must have taken them, but for panes so old that Redis lets go of them itself.
+        """
+        known = [pane for pane in await self.known_panes() if pane[1] >= since]
+        lost: list[PaneId] = []
+        for first in range(0, len(known), _KEYS_PER_STEP):
+            some = known[first : first + _KEYS_PER_STEP]
+            if await self._redis.exists(*(self.keys.pane(*pane) for pane in some)) < len(some):
+                lost += [pane for pane in some if not await self._redis.exists(self.keys.pane(*pane))]
+        return lost
+
     async def erased(self, key: str) -> Erased:
         """Users that events of the past must not bring back."""
         return await load_erased(self._redis, self.keys.namespace.partition("~")[0], key)

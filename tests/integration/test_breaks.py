@@ -14,7 +14,9 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from redis.asyncio import Redis
 
 from streams.config import Settings, Streams, Topic
+from streams.tables.keys import PartitionKeys
 from streams.tables.partition_counts import PartitionCounts
+from streams.tables.store import PartitionStore
 from streams.topics import create_topics
 from tests.integration.conftest import client_of
 from tests.integration.test_workers import now_ms, scraped
@@ -137,6 +139,42 @@ async def test_redis_emptied_while_no_worker_ran(one_partition: Settings, tmp_pa
         entry = await until(lambda: entry_of(ledger(two.url), one_partition), lambda e: e["in"] == 100)
         assert breaks(entry) == {"tables_fell_back": (1, 100)}
         assert total_clicks(two.url) == 100
+
+
+async def test_bookkeeping_that_redis_lost_alone_counts_nothing_twice(one_partition: Settings, tmp_path: Path) -> None:
+    keys = PartitionKeys(one_partition.redis.namespace, one_partition.topic(Topic.CLICKS), 0)
+    with worker(one_partition, tmp_path) as one:
+        await send(one_partition, Topic.CLICKS, clicks(0, 100))
+        await applied(one.url, 100)
+        async with client_of(one_partition.redis.url) as redis:
+            assert await redis.delete(keys.meta()) == 1
+        await send(one_partition, Topic.CLICKS, clicks(100, 10))
+        entry = await until(lambda: entry_of(ledger(one.url), one_partition), lambda e: e["in"] == 110)
+        assert (entry["applied"], set(breaks(entry))) == (110, {"tables_fell_back"})
+        assert total_clicks(one.url) == 110
+
+
+@pytest.mark.parametrize("whole_log", [True, False])
+async def test_panes_that_redis_lost_are_counted_again_as_far_as_the_log_goes(
+    one_partition: Settings, tmp_path: Path, whole_log: bool
+) -> None:
+    keys = PartitionKeys(one_partition.redis.namespace, one_partition.topic(Topic.CLICKS), 0)
+    with worker(one_partition, tmp_path) as one:
+        await send(one_partition, Topic.CLICKS, clicks(0, 100))
+        await applied(one.url, 100)
+        assert one.stop() == 0
+    async with client_of(one_partition.redis.url) as redis:
+        assert await redis.delete(*[key async for key in redis.scan_iter(match=f"{keys.tag}pane:*")]) > 0
+        if not whole_log:
+            # As if retention had deleted what came before the first record.
+            await redis.hset(keys.meta(), "start_offset", -5)
+    with worker(one_partition, tmp_path) as two:
+        await send(one_partition, Topic.CLICKS, clicks(100, 10))
+        entry = await until(lambda: entry_of(ledger(two.url), one_partition), lambda e: e["in"] == 110)
+        assert breaks(entry) == {"tables_fell_back": (1, 100 if whole_log else 0)}
+        assert total_clicks(two.url) == (110 if whole_log else 10)
+        async with client_of(one_partition.redis.url) as redis:
+            assert not await PartitionStore(redis, keys, one_partition.all_cubes).lost_panes(0), "what is gone is not looked for again"
 
 
 @pytest.mark.slow

@@ -226,6 +226,30 @@ async def test_long_records_are_applied_in_parts_that_fit_into_memory(redis_url:
     assert len(taken) >= 200 * 2_000 / 10_000 and max(taken) <= 10_000
 
 
+async def test_panes_that_redis_lost_under_an_owner_are_counted_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owners: list[PartitionOwner] = []
+    start = PartitionOwner.start
+
+    async def noted(self: PartitionOwner, state: LogState) -> int:
+        owners.append(self)
+        return await start(self, state)
+
+    monkeypatch.setattr(PartitionOwner, "start", noted)
+    kafka = FakeLog(log_of(*["good"] * 120))
+    async with owning(redis_url, kafka) as ledger, client_of(redis_url) as redis:
+        await until(ledger, partial(has_read, 120))
+        (one,) = owners
+        await one.check()
+        assert not (await ledger())[0].notes
+        gone = [key async for key in redis.scan_iter(match="*:pane:*")]
+        await redis.delete(*gone)
+        await one.check()
+        # It is counted anew, so that it is behind for a moment.
+        (entry,) = await until(ledger, lambda found: bool(found[0].notes) and found[0].read == 120)
+        assert (entry.applied, set(entry.notes)) == (120, {"tables_fell_back"})
+        assert {key async for key in redis.scan_iter(match="*:pane:*")} == set(gone)
+
+
 async def test_a_clock_that_was_set_back_holds_no_watermark(redis_url: str) -> None:
     kafka = FakeLog(log_of(*["good"] * 40))
     ahead = 3_600.0

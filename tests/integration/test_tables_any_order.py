@@ -99,6 +99,8 @@ async def deal(
             owned[place] = await open_partition(*place, config, redis)
         if batch:
             await apply(owned[place], batch)
+    for flusher in owned.values():
+        assert not await flusher._store.lost_panes(0), "every listed pane is there"
     reader = TableReader(redis, config)
     counts: Counter[str] = Counter()
     for p in await reader.ledger():

@@ -86,6 +86,8 @@ async def test_tables_equal_the_log_when_workers_come_and_go(seed: int, settings
         await apply(owned[topic, partition], records)
     reference = judge(log, settings, DIMENSIONS)
     reader = TableReader(redis, settings)
+    for flusher in owned.values():
+        assert not await flusher._store.lost_panes(0), "every listed pane is there"
 
     ledger = {(p.topic, p.partition): (p.read, p.applied, p.duplicate, p.too_late, p.quarantined) for p in await reader.ledger()}
     assert ledger == {key: (t.read, t.applied, t.duplicate, t.too_late, t.quarantined) for key, t in reference.totals.items()}
