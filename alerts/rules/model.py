@@ -142,7 +142,7 @@ class Rule(_Part):
     quiet: Annotated[int, Field(ge=60, le=86_400)] = 3_600
     """Seconds for which a noted break is news, and without another after which its incident ends (pipeline)."""
     min_money: Annotated[Decimal, Field(ge=0)] = Decimal(1)
-    """Least overspend in the long window that matters, in the reporting currency."""
+    """Least overspend that matters, in the reporting currency: in the long window (budget_burn), at steps above 1.0 (budget_exhausted)."""
     min_clicks: Annotated[float, Field(ge=0)] = 10.0
     """Least overspend in the long window, counted in clicks at the window's own price: a few dear clicks are no burn."""
 

@@ -17,8 +17,9 @@ from alerts.detect.judge import Judgement
 from alerts.incidents.change import Severity
 from alerts.pacing.burn import BudgetBurnJudge
 from alerts.pacing.days import day_bounds, month_bounds, slices_of
-from alerts.pacing.exhaustion import BudgetExhaustedJudge
+from alerts.pacing.exhaustion import BudgetExhaustedJudge, reached
 from alerts.pacing.plan import Plan, plan_of, profile, to_micros
+from alerts.rules.model import ExhaustionStep, Rule
 from tests.unit.judging import STEPS, Ints, history_of, standard
 
 NOON = 1_795_435_200_000
@@ -244,12 +245,16 @@ def test_ten_thousand_plans_are_judged_well_under_a_second() -> None:
 # Exhaustion.
 
 
-def exhausted(spend_per_step: int, registered: dict[str, Any], month: int | None = None) -> Judgement:
+def exhausted(spend_per_step: int, registered: dict[str, Any], month: int | None = None, rule: Rule = EXHAUSTED) -> Judgement:
     counts = {"spend": np.full((1, STEPS), spend_per_step, np.int64)}
     history = history_of(counts, NOON, {"c-0": registered}, RATES)
     if month is not None:
         history.month_spend = np.array([month], np.int64)
-    return BudgetExhaustedJudge().judge(EXHAUSTED, history)
+    return BudgetExhaustedJudge().judge(rule, history)
+
+
+def with_steps(*steps: tuple[float, Severity]) -> Rule:
+    return EXHAUSTED.model_copy(update={"exhaustion": tuple(ExhaustionStep(share=share, severity=severity) for share, severity in steps)})
 
 
 def test_a_day_whose_budget_is_spent_is_told_and_grows_severe() -> None:
@@ -258,12 +263,52 @@ def test_a_day_whose_budget_is_spent_is_told_and_grows_severe() -> None:
     assert verdict.severity is Severity.WARNING
     assert verdict.observed == 720.0
     assert verdict.money_at_stake == Decimal("20.00")
-    assert "103%" in verdict.explanation
+    assert "102% of the budget of 700.00 USD. The plan has nothing left for the rest of the day." in verdict.explanation
     (verdict,) = exhausted(1_000_000, campaign(daily="600")).verdicts
     assert verdict.severity is Severity.CRITICAL
     judgement = exhausted(1_000_000, campaign(daily="721"))
     assert judgement.verdicts == []
     assert judgement.calm.all()
+
+
+@pytest.mark.parametrize(
+    ("daily", "severity", "said"),
+    [
+        ("901", None, ""),
+        ("900", Severity.WARNING, "80% of the budget of 900.00 USD. 180.00 USD are left for the rest of the day."),
+        ("720.50", Severity.WARNING, "99% of the budget of 720.50 USD. 0.50 USD are left for the rest of the day."),
+        ("720", Severity.CRITICAL, "100% of the budget of 720.00 USD. The plan has nothing left for the rest of the day."),
+        ("719.50", Severity.CRITICAL, "100% of the budget of 719.50 USD. The plan has nothing left for the rest of the day."),
+        ("600", Severity.CRITICAL, "120% of the budget of 600.00 USD. The plan has nothing left for the rest of the day."),
+    ],
+)
+def test_steps_below_the_whole_budget_are_told_with_what_is_left(daily: str, severity: Severity | None, said: str) -> None:
+    judgement = exhausted(1_000_000, campaign(daily=daily), rule=with_steps((0.8, Severity.WARNING), (1.0, Severity.CRITICAL)))
+    assert [verdict.severity for verdict in judgement.verdicts] == ([severity] if severity else [])
+    assert all(said in verdict.explanation for verdict in judgement.verdicts)
+    assert judgement.calm.tolist() == [severity is None]
+
+
+def test_a_step_beyond_the_whole_budget_counts_when_the_overspend_is_worth_the_money() -> None:
+    # 0.72 of a budget of 0.60 is 120%, but 12 cents too much.
+    (verdict,) = exhausted(1_000, campaign(daily="0.60")).verdicts
+    assert verdict.severity is Severity.WARNING
+    assert exhausted(1_000, campaign(daily="0.60"), rule=with_steps((1.1, Severity.CRITICAL))).verdicts == []
+    (verdict,) = exhausted(10_000, campaign(daily="6.00")).verdicts
+    assert verdict.severity is Severity.CRITICAL
+
+
+@given(budget=st.integers(1, 10**9), spent=st.integers(0, 10**9))
+def test_spending_more_never_takes_back_a_step(budget: int, spent: int) -> None:
+    rule = with_steps((0.5, Severity.WARNING), (0.8, Severity.WARNING), (1.0, Severity.CRITICAL), (1.1, Severity.CRITICAL))
+    assert len(reached(rule, spent, budget)) <= len(reached(rule, spent + 1, budget))
+    assert bool(reached(rule, spent, budget)) == (spent >= 0.5 * budget)
+
+
+def test_of_day_and_month_the_severer_is_told() -> None:
+    # The day is at 120% of next to nothing, the month at 115%.
+    (verdict,) = exhausted(1_000, campaign(budget={"daily": "0.60", "monthly": "5000"}), month=5_750_000_000).verdicts
+    assert (verdict.severity, verdict.observed) == (Severity.CRITICAL, 5_750.0)
 
 
 def test_the_day_begins_at_the_campaigns_own_midnight() -> None:
