@@ -104,9 +104,10 @@ def _verdict(history: History, row: int, line: BurnWindow, long: _Burn, plan: Pl
     key = history.rows[row]
     currency = history.currency
     per_hour = (long.spend - long.share) * 3_600 // long.seconds
+    planned = f"{long.rate:.1f} times the {money(long.share)} {currency} of its plan" if long.share else "of which its plan has nothing"
     explanation = (
-        f"{history.title_of(key)}: {money(long.spend)} {currency} spent in {in_words(long.seconds)}, {long.rate:.1f} times the"
-        f" {money(long.share)} {currency} of its plan; that is {money(per_hour)} {currency} an hour too much."
+        f"{history.title_of(key)}: {money(long.spend)} {currency} spent in {in_words(long.seconds)}, {planned};"
+        f" that is {money(per_hour)} {currency} an hour too much."
         f" {_outlook(history, row, long, plan)}"
         " Look first at the last change of bids, budget or targeting, and pause it if nobody meant this."
     )

@@ -35,18 +35,25 @@ class Plan:
     by_profile: bool = False
     #: How many ordinary days a special day weighs; ordinary ones are left out.
     calendar: Mapping[date, Fraction] = field(default_factory=dict)
+    #: First and last day on which the campaign runs; None where it has none. They bound what a monthly budget is shared by.
+    starts_on: date | None = None
+    ends_on: date | None = None
 
     def day_budget(self, at: int) -> int | None:
-        """Micros that the local day of `at` may cost: the daily budget times the day's weight, else the monthly one's part by weights."""
+        """Micros that the local day of `at` may cost: the daily budget times the day's weight, else the day's part of the monthly one."""
         today = local(at, self.zone).date()
-        weight = self.calendar.get(today, Fraction(1))
         if self.daily is not None:
-            return int(self.daily * weight)
-        if self.monthly is None:
-            return None
-        days = [today.replace(day=number + 1) for number in range(monthrange(today.year, today.month)[1])]
-        whole = sum((self.calendar.get(day, Fraction(1)) for day in days), Fraction(0))
-        return int(self.monthly * weight / whole) if whole else 0
+            return int(self.daily * self.calendar.get(today, Fraction(1)))
+        return None if self.monthly is None else int(self.monthly * self.part_of_month(today))
+
+    def part_of_month(self, today: date) -> Fraction:
+        """A day's weight in all days of its month on which the campaign runs; 0 for a day on which it does not."""
+        whole = sum((self._weight(today.replace(day=number + 1)) for number in range(monthrange(today.year, today.month)[1])), Fraction(0))
+        return self._weight(today) / whole if whole else Fraction(0)
+
+    def _weight(self, day: date) -> Fraction:
+        runs = (self.starts_on is None or self.starts_on <= day) and (self.ends_on is None or day <= self.ends_on)
+        return self.calendar.get(day, Fraction(1)) if runs else Fraction(0)
 
     def share(self, start: int, end: int) -> int | None:
         """Micros planned for [start, end), epoch ms, rounded down; None without a budget.
@@ -116,6 +123,8 @@ def plan_of(campaign: Registered, reporting: str, rates: Mapping[str, Decimal]) 
         paced=pacing != "asap",
         by_profile=pacing == "profile",
         calendar=_calendar(campaign.get("calendar")),
+        starts_on=_day(campaign.get("starts_on")),
+        ends_on=_day(campaign.get("ends_on")),
     )
 
 
@@ -128,14 +137,18 @@ def _curve(curve: object) -> Weights | None:
 
 def _calendar(calendar: object) -> dict[date, Fraction]:
     days: dict[date, Fraction] = {}
-    for day, factor in calendar.items() if isinstance(calendar, Mapping) else ():
-        weight = _fraction(factor)
-        if weight is not None and weight >= 0:
-            try:
-                days[date.fromisoformat(str(day))] = weight
-            except ValueError:
-                continue
+    for name, factor in calendar.items() if isinstance(calendar, Mapping) else ():
+        day, weight = _day(name), _fraction(factor)
+        if day is not None and weight is not None and weight >= 0:
+            days[day] = weight
     return days
+
+
+def _day(value: object) -> date | None:
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        return None
 
 
 def profile(hourly: Sequence[int], end: int, zone: ZoneInfo) -> Weights | None:

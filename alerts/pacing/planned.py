@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from fractions import Fraction
 from zoneinfo import ZoneInfo
 
@@ -27,12 +28,30 @@ _STANDARD = 10**15
 
 @dataclass(slots=True)
 class Shape:
-    """Rows whose plans differ in their amounts only."""
+    """Rows whose plans differ in their amounts only, and in the days on which they run."""
 
-    #: A plan of this shape whose daily budget, or monthly where there is no daily one, is `_STANDARD`.
+    #: A plan of this shape that runs on all days, whose daily budget, or monthly where there is no daily one, is `_STANDARD`.
     standard: Plan
     places: list[int] = field(default_factory=list)
     amounts: list[int] = field(default_factory=list)
+    #: First and last day of each row.
+    runs: list[tuple[date | None, date | None]] = field(default_factory=list)
+    _concentrated: dict[date, Floats] = field(default_factory=dict, init=False, repr=False)
+
+    def concentrated(self, at: int) -> Floats:
+        """How many times the standard plan's part of the month each row is due on the local day of `at`; 0 where it does not run."""
+        day = local(at, self.standard.zone).date()
+        known = self._concentrated.get(day)
+        if known is None:
+            always = self.standard.part_of_month(day)
+            times = {
+                (first, last): float(replace(self.standard, starts_on=first, ends_on=last).part_of_month(day) / always) if always else 0.0
+                for first, last in set(self.runs)
+            }
+            known = np.array([times[run] for run in self.runs])
+            # A window has no more than two days.
+            self._concentrated = {day: known, **dict(list(self._concentrated.items())[:1])}
+        return known
 
 
 @dataclass(slots=True)
@@ -62,8 +81,9 @@ class Planned:
             shape = shapes.get(key)
             if shape is None:
                 daily, monthly = (None, _STANDARD) if plan.daily is None else (_STANDARD, None)
-                shape = shapes[key] = Shape(replace(plan, daily=daily, monthly=monthly))
+                shape = shapes[key] = Shape(replace(plan, daily=daily, monthly=monthly, starts_on=None, ends_on=None))
             shape.places.append(place)
+            shape.runs.append((plan.starts_on, plan.ends_on))
             amount = plan.daily if plan.daily is not None else plan.monthly
             shape.amounts.append(amount or 0)
         return cls(found, list(shapes.values()), by_month)
@@ -76,6 +96,7 @@ class Planned:
     def shares(self, start: int, end: int, rows: int, hours: tuple[Ints, int] | None) -> Floats:
         """About how many micros each of `rows` rows is due in [start, end), epoch ms; NaN for rows that are held to no pace.
 
+        For monthly budgets across midnight it may be less, of campaigns that begin, end, or have another share of the other day's month.
         `hours`: spend per row in past hours and the end of the last one, for plans by profile.
         """
         result = np.full(rows, np.nan)
@@ -86,6 +107,8 @@ class Planned:
             whole: float | Floats = float(shape.standard.share(start, end) or 0)
             if shape.standard.by_profile and hours is not None:
                 whole = _by_profile(shape.standard, start, end, hours[0][places], hours[1], float(whole))
+            if shape.standard.daily is None:
+                whole = whole * np.minimum(shape.concentrated(start), shape.concentrated(end - 1))
             result[places] = np.array(shape.amounts, np.float64) / _STANDARD * whole
         return result
 

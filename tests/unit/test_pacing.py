@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,6 +19,7 @@ from alerts.pacing.burn import BudgetBurnJudge
 from alerts.pacing.days import day_bounds, month_bounds, slices_of
 from alerts.pacing.exhaustion import BudgetExhaustedJudge, reached
 from alerts.pacing.plan import Plan, plan_of, profile, to_micros
+from alerts.pacing.planned import Planned
 from alerts.rules.model import ExhaustionStep, Rule
 from tests.unit.judging import STEPS, Ints, history_of, standard
 
@@ -134,6 +135,42 @@ def test_a_monthly_budget_is_shared_by_the_days_and_a_special_day_weighs_more() 
     assert special.day_budget(NOON + 24 * HOUR) == 10_000_000
 
 
+def test_a_monthly_budget_is_shared_by_the_days_on_which_the_campaign_runs() -> None:
+    # NOON is the 23rd of November.
+    ten_days = plan(budget={"monthly": "300"}, starts_on="2026-11-21")
+    assert [ten_days.day_budget(NOON + days * 24 * HOUR) for days in (-3, -2, 0, 7, 8)] == [
+        0,
+        30_000_000,
+        30_000_000,
+        30_000_000,
+        300_000_000 // 31,
+    ]
+    until_noon = plan(budget={"monthly": "300"}, starts_on="2026-10-05", ends_on="2026-11-23", calendar={"2026-11-23": 3, "2026-11-30": 5})
+    assert [until_noon.day_budget(NOON + days * 24 * HOUR) for days in (-1, 0, 1)] == [12_000_000, 36_000_000, 0]
+
+
+def test_the_days_on_which_a_campaign_runs_are_its_own() -> None:
+    auckland = plan(budget={"monthly": "300"}, starts_on="2026-11-24", ends_on="2026-11-24", time_zone="Pacific/Auckland")
+    assert auckland.share(NOON - 2 * HOUR, NOON) == 300_000_000 // 24
+
+
+@given(first=st.none() | st.dates(date(2026, 10, 1), date(2026, 12, 31)), days=st.none() | st.integers(0, 60))
+def test_the_days_of_a_month_add_up_to_its_budget(first: date | None, days: int | None) -> None:
+    last = None if days is None else (first or date(2026, 10, 20)) + timedelta(days=days)
+    monthly = plan(
+        budget={"monthly": "3100"}, starts_on=first and first.isoformat(), ends_on=last and last.isoformat(), calendar={"2026-11-27": 3}
+    )
+    start = ms("2026-11-01T00:00:00+00:00")
+    budgets = [monthly.day_budget(start + day * 24 * HOUR) or 0 for day in range(30)]
+    runs = (first is None or first <= date(2026, 11, 30)) and (last is None or last >= date(2026, 11, 1))
+    # Each day is rounded down to a whole micro.
+    assert 0 <= (3_100_000_000 if runs else 0) - sum(budgets) <= 30
+
+
+def test_a_day_of_the_registry_that_is_none_is_left_out() -> None:
+    assert plan(budget={"monthly": "300"}, starts_on="soon", ends_on=7).day_budget(NOON) == 10_000_000
+
+
 def test_a_profile_follows_the_spend_of_the_past_days() -> None:
     end = ms("2026-11-23T00:00:00+00:00")
     spend = [0] * 8 + [100] * 12 + [0] * 4
@@ -220,6 +257,52 @@ def test_a_budget_in_another_currency_burns_at_its_own_rate() -> None:
     counts = {name: values * 100 for name, values in spending([(6, 10.5)], base=0.7).items()}
     assert len(burn(counts, campaign(daily="86400")).verdicts) == 1
     assert burn(counts, campaign(daily="86400", currency="EUR")).verdicts == []
+
+
+def test_a_monthly_budget_for_a_few_days_does_not_burn_when_it_is_spent_in_them() -> None:
+    # 86,400 a day on ten days; an hour of twice that would be six times the plan if thirty days shared it.
+    counts = {name: values * 100 for name, values in spending([(360, 2.0)]).items()}
+    budget = {"monthly": "864000"}
+    assert len(burn(counts, campaign(budget=budget)).verdicts) == 1
+    assert burn(counts, campaign(budget=budget, starts_on="2026-11-21")).verdicts == []
+
+
+def test_spend_outside_of_the_days_of_a_monthly_budget_burns() -> None:
+    counts = {name: values * 100 for name, values in spending([]).items()}
+    (verdict,) = burn(counts, campaign(budget={"monthly": "864000"}, ends_on="2026-11-22")).verdicts
+    assert "42.00 USD spent in 60 s, of which its plan has nothing; that is 2,520.00 USD an hour too much." in verdict.explanation
+    assert "There is no budget for today." in verdict.explanation
+
+
+@given(
+    dates=st.lists(st.tuples(*[st.none() | st.dates(date(2026, 10, 20), date(2026, 12, 10))] * 2), min_size=1, max_size=5),
+    at=st.integers(ms("2026-11-20T00:00:00+00:00") // FINE, ms("2026-12-04T00:00:00+00:00") // FINE),
+    seconds=st.sampled_from([20, 900, 3_600]),
+    calendar=st.sampled_from([{}, {"2026-11-27": "3", "2026-12-01": "0"}]),
+)
+def test_a_look_at_all_plans_finds_no_more_than_each_is_due(
+    dates: list[tuple[date | None, date | None]], at: int, seconds: int, calendar: dict[str, str]
+) -> None:
+    plans = {
+        f"c-{i}": plan(
+            budget={"monthly": "864000"},
+            time_zone="Europe/Berlin",
+            calendar=calendar,
+            starts_on=first and first.isoformat(),
+            ends_on=last and last.isoformat(),
+        )
+        for i, (first, last) in enumerate(dates)
+    }
+    end = at * FINE
+    start = end - seconds * 1000
+    planned = Planned.of([(name,) for name in plans], plans)
+    assert len(planned.shapes) == 1
+    shares = planned.shares(start, end, len(plans), None)
+    exact = np.array([each.share(start, end) for each in plans.values()], np.float64)
+    assert (shares <= exact * (1 + 1e-6) + 1).all()
+    # It is exact but for windows across midnight.
+    if day_bounds(start, ZoneInfo("Europe/Berlin")) == day_bounds(end - 1, ZoneInfo("Europe/Berlin")):
+        assert shares == pytest.approx(exact, abs=1)
 
 
 def test_a_curve_that_plans_the_evening_allows_the_evening() -> None:
