@@ -145,7 +145,7 @@ class Evaluator:
 
     async def _write(self, step: Step, at: datetime) -> None:
         forget: list[str] = []
-        if self._forgot_at is None or at - self._forgot_at >= FORGET_EVERY:
+        if self._forgot_at is None or not timedelta(0) <= at - self._forgot_at < FORGET_EVERY:
             forget = [i.newest.incident_id for i in self._store.too_old(list(self._all.values()), at)]
         if step.incidents or forget:
             await self._store.commit(self._token, step, forget)

@@ -55,8 +55,8 @@ class Registry:
         self.plans: dict[str, Plan] = {}
 
     async def refresh(self, at: datetime) -> None:
-        """Read the registry when it is due at `at`."""
-        if self._read_at is not None and at - self._read_at < REGISTRY_EVERY:
+        """Read the registry when it is due at `at`; it is when the clock was set back."""
+        if self._read_at is not None and timedelta(0) <= at - self._read_at < REGISTRY_EVERY:
             return
         found = await self._tables.campaigns()
         plans = {}

@@ -125,7 +125,9 @@ class _Life:
         worse = verdict.severity is Severity.CRITICAL and incident.newest.severity is not Severity.CRITICAL
         since_told = self.moment.at - incident.told_at
         much_worse = since_told >= LEAST_BETWEEN and _factor(verdict) >= MUCH_WORSE * incident.told_factor
-        if worse or much_worse or since_told >= timedelta(seconds=rule.update_every):
+        # When the clock was set back, nobody knows how long ago it was told.
+        due = not timedelta(0) <= since_told < timedelta(seconds=rule.update_every)
+        if worse or much_worse or due:
             self._tell(rule, incident, verdict, ChangeKind.UPDATED)
         else:
             self._keep(incident, seen_ms=self.moment.now, calm_ms=None)

@@ -51,20 +51,20 @@ def judgement(*verdicts: Verdict, calm: bool = True, rows: Sequence[RowKey] = RO
 
 
 class World:
-    """Ticks of 10 s; `now` counts seconds from noon."""
+    """Ticks of 10 s; `now` counts seconds from noon, and so does the process' `clock`, which goes with it unless it is given."""
 
     def __init__(self) -> None:
         self.known: dict[Subject, Incident] = {}
         self.told: list[Change] = []
 
-    def tick(self, now: int, *judged: tuple[Rule, Judgement]) -> list[ChangeKind]:
-        step = self.step(now, *judged)
+    def tick(self, now: int, *judged: tuple[Rule, Judgement], clock: int | None = None) -> list[ChangeKind]:
+        step = self.step(now, *judged, clock=clock)
         self.known |= step.incidents
         self.told += step.changes
         return [change.change for change in step.changes]
 
-    def step(self, now: int, *judged: tuple[Rule, Judgement]) -> Step:
-        at = datetime(2026, 11, 23, 12, 0, 7, tzinfo=UTC) + timedelta(seconds=now)
+    def step(self, now: int, *judged: tuple[Rule, Judgement], clock: int | None = None) -> Step:
+        at = datetime(2026, 11, 23, 12, 0, 7, tzinfo=UTC) + timedelta(seconds=now if clock is None else clock)
         moment = Moment(at, NOON + now * 1000, {"marketing.clicks:0": 41}, DEFAULT_CUBES, {"c-1": {"name": "Spring sale"}})
         return advance(self.known, judged, moment)
 
@@ -147,6 +147,15 @@ def test_updates_come_every_five_minutes_or_when_it_gets_much_worse_or_critical(
     assert world.told[-1].severity is Severity.CRITICAL
     assert world.tick(320, (TRAFFIC, judgement(verdict(now=320, observed=9_000.0)))) == []
     assert world.tick(370, (TRAFFIC, judgement(verdict(now=370, observed=9_000.0)))) == [UPDATED]
+
+
+def test_updates_go_on_when_the_clock_is_set_back() -> None:
+    world = World()
+    world.tick(0, (TRAFFIC, judgement(verdict())))
+    assert world.tick(10, (TRAFFIC, judgement(verdict(now=10))), clock=-3_590) == [UPDATED]
+    kinds = [world.tick(now, (TRAFFIC, judgement(verdict(now=now))), clock=now - 3_600) for now in range(20, 320, 10)]
+    assert kinds == [[]] * 29 + [[UPDATED]]
+    assert [change.seq for change in world.told] == [1, 2, 3]
 
 
 def test_a_spike_of_traffic_explains_the_burn_for_as_long_as_windows_hold_it() -> None:
