@@ -75,19 +75,21 @@ class _Life:
     def apply(self, rule: Rule, judgement: Judgement) -> None:
         verdicts = {verdict.row: verdict for verdict in judgement.verdicts}
         everything: Subject = (rule.name, "total", EVERYTHING)
-        group_open = (before := self.known.get(everything)) is not None and before.is_open
-        group = group_of(rule, judgement, group_open) if rule.cube != "total" else None
+        # Of a rule on the total it is the incident of its one row.
+        grouped = self.known.get(everything) if rule.cube != "total" else None
+        group_open = grouped is not None and grouped.is_open
+        group = group_of(rule, judgement, group_open)
         if group is not None:
             self._abnormal(rule, everything, group)
-        elif group_open and before is not None:
-            self._perhaps_end(rule, before, calm=True)
+        elif grouped is not None and group_open:
+            self._perhaps_end(rule, grouped, calm=True)
         for row, verdict in verdicts.items():
             subject = (rule.name, rule.cube, row)
             incident = self.known.get(subject)
             # A group speaks for its rows; those that already have an incident of their own keep it.
             if (group is None and not group_open) or (incident is not None and incident.is_open):
                 self._abnormal(rule, subject, verdict)
-        quiet = [i for i in self.open.get(rule.name, ()) if i.cube == rule.cube and i.row not in verdicts and i.subject != everything]
+        quiet = [i for i in self.open.get(rule.name, ()) if i.cube == rule.cube and i.row not in verdicts]
         if quiet:
             places = {row: place for place, row in enumerate(judgement.rows)}
             for incident in quiet:

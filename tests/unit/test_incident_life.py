@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import numpy as np
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from alerts.detect.judge import Direction, Judgement, Verdict
 from alerts.incidents.change import Change, ChangeKind, Expected, Severity
@@ -44,6 +47,14 @@ def verdict(
         explanation="Three times as many clicks as usual.",
         money_at_stake=Decimal("12.50"),
     )
+
+
+TOTAL = TRAFFIC.model_copy(update={"cube": "total"})
+
+
+def of_total(now: int, observed: float = 1_800.0) -> Judgement:
+    """The one row of the cube `total` is abnormal."""
+    return judgement(replace(verdict(now=now, observed=observed), row=()), rows=[()])
 
 
 def judgement(*verdicts: Verdict, calm: bool = True, rows: Sequence[RowKey] = ROWS) -> Judgement:
@@ -227,6 +238,44 @@ def test_a_few_rows_of_many_are_incidents_of_their_own() -> None:
     world = World()
     world.tick(0, (TRAFFIC, judgement(*(verdict(f"c-{i}") for i in range(30)), rows=rows)))
     assert len(world.told) == 30
+
+
+def test_a_rule_on_the_total_has_incidents_like_any_other() -> None:
+    world = World()
+    assert world.tick(0, (TOTAL, of_total(0))) == [OPENED]
+    assert [world.tick(now, (TOTAL, of_total(now))) for now in range(10, 300, 10)] == [[]] * 29
+    assert world.tick(300, (TOTAL, of_total(300))) == [UPDATED]
+    assert [world.tick(now, (TOTAL, judgement(rows=[()], calm=False))) for now in range(310, 490, 10)] == [[]] * 18
+    assert [world.tick(now, (TOTAL, judgement(rows=[()]))) for now in range(490, 550, 10)] == [[]] * 6
+    assert world.tick(550, (TOTAL, of_total(550))) == []
+    assert [world.tick(now, (TOTAL, judgement(rows=[()]))) for now in range(560, 620, 10)] == [[]] * 6
+    assert world.tick(620, (TOTAL, judgement(rows=[()]))) == [RESOLVED]
+    assert [change.seq for change in world.told] == [1, 2, 3]
+    (incident,) = world.known.values()
+    assert not incident.is_open
+    assert incident.newest == world.told[-1]
+
+
+@given(
+    phases=st.lists(st.tuples(st.sampled_from(["abnormal", "worse", "calm", "undecided"]), st.sampled_from([1, 5, 6, 7, 30])), max_size=8),
+    cube=st.sampled_from(["total", "campaign"]),
+)
+@example(phases=[("abnormal", 1), ("calm", 6), ("abnormal", 1)], cube="total")
+def test_what_is_stored_is_what_was_told_last_and_no_number_is_told_twice(phases: list[tuple[str, int]], cube: str) -> None:
+    world = World()
+    ticks = [tick for tick, lasts in phases for _ in range(lasts)]
+    rule = TRAFFIC.model_copy(update={"cube": cube})
+    row: RowKey = () if cube == "total" else ("c-1",)
+    for number, tick in enumerate(ticks):
+        now = number * 10
+        abnormal = replace(verdict(now=now, observed=1_800.0 if tick == "abnormal" else 90_000.0), row=row)
+        verdicts = [abnormal] if tick in ("abnormal", "worse") else []
+        world.tick(now, (rule, judgement(*verdicts, calm=tick == "calm", rows=[row])))
+    for identity in {change.incident_id for change in world.told}:
+        told = [change for change in world.told if change.incident_id == identity]
+        assert [change.seq for change in told] == list(range(1, len(told) + 1))
+    assert [i.newest for i in world.known.values()] == world.told[-1:]
+    assert [i.is_open for i in world.known.values()] == [change.change is not RESOLVED for change in world.told[-1:]]
 
 
 def test_baselines_do_not_learn_incidents() -> None:
