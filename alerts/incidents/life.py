@@ -50,13 +50,13 @@ class Step:
 def advance(known: Mapping[Subject, Incident], judged: Sequence[tuple[Rule, Judgement]], moment: Moment) -> Step:
     """Let a tick's judgements act on the newest incident of each subject.
 
-    `judged` must have inhibiting rules before those that they inhibit. Open incidents of rules that are not in it any more are
-    ended. Equal arguments give equal steps.
+    `judged` must have inhibiting rules before those that they inhibit. Open incidents of rules that are not in it any more, or that
+    judge another cube now, are ended. Equal arguments give equal steps.
     """
     life = _Life(known, moment)
     for rule, judgement in judged:
         life.apply(rule, judgement)
-    life.end_orphans({rule.name for rule, _ in judged})
+    life.end_orphans({rule.name: rule.cube for rule, _ in judged})
     return Step(life.touched, life.changes)
 
 
@@ -97,11 +97,14 @@ class _Life:
                 calm = judgement.absent_is_calm if place is None else bool(judgement.calm[place])
                 self._perhaps_end(rule, incident, calm)
 
-    def end_orphans(self, rules: set[str]) -> None:
+    def end_orphans(self, cubes: Mapping[str, str]) -> None:
+        """End what no rule judges any more; `cubes` says which cube each rule judges."""
         for rule, incidents in self.open.items():
-            if rule not in rules:
-                for incident in incidents:
+            for incident in incidents:
+                if rule not in cubes:
                     self._end(incident, f"The rule {rule} is not judged any more, so this incident ends.", adopted=False)
+                elif incident.cube not in (cubes[rule], "total"):
+                    self._end(incident, f"The rule {rule} judges the cube {cubes[rule]} now, so this incident ends.", adopted=False)
 
     # -- one incident --------------------------------------------------------------------------------------------------------
 

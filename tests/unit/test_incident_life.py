@@ -220,6 +220,28 @@ def test_an_incident_of_a_rule_that_is_gone_ends() -> None:
     assert "not judged any more" in world.told[-1].explanation
 
 
+def test_incidents_of_a_cube_that_the_rule_does_not_judge_any_more_end() -> None:
+    world = World()
+    by_channel = TRAFFIC.model_copy(update={"cube": "channel"})
+    world.tick(0, (by_channel, judgement(verdict("search"), rows=[("search",)])), (BURN, judgement(verdict(direction=Direction.BURN))))
+    assert world.tick(10, (TRAFFIC, judgement(verdict())), (BURN, judgement(verdict(direction=Direction.BURN)))) == [OPENED, RESOLVED]
+    assert (world.told[-1].rule, world.told[-1].cube, world.told[-1].key) == ("traffic", "channel", {"channel": "search"})
+    assert world.told[-1].explanation.startswith("The rule traffic judges the cube campaign now, so this incident ends.")
+    assert world.tick(20, (TRAFFIC, judgement(verdict())), (BURN, judgement(verdict(direction=Direction.BURN)))) == []
+
+
+def test_a_group_goes_on_when_its_rule_judges_another_cube() -> None:
+    rows: list[RowKey] = [(f"c-{i}",) for i in range(40)]
+    drops = [verdict(f"c-{i}", direction=Direction.DROP) for i in range(30)]
+    world = World()
+    assert world.tick(0, (TRAFFIC, judgement(*drops, rows=rows))) == [OPENED]
+    by_channel = TRAFFIC.model_copy(update={"cube": "channel"})
+    assert [world.tick(now, (by_channel, judgement(*drops, rows=rows))) for now in range(10, 60, 10)] == [[]] * 5
+    # What spoke for many rows is the incident of the one row now.
+    kinds = [kind for now in range(60, 140, 10) for kind in world.tick(now, (TOTAL, judgement(rows=[()])))]
+    assert kinds == [RESOLVED]
+
+
 def test_many_rows_at_once_are_one_incident_of_the_total() -> None:
     rows: list[RowKey] = [(f"c-{i}",) for i in range(40)]
     world = World()
