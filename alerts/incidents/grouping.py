@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 from alerts.detect.judge import Direction, Judgement, Verdict
 from alerts.incidents.change import Expected, Severity
 from alerts.incidents.inhibition import EVERYTHING
 from alerts.rules.model import PIPELINE, Rule
+from streams.tables.windows import RowKey
 
 #: Rows that a message names.
 NAMED = 5
 
 
-def group_of(rule: Rule, judgement: Judgement, already_open: bool) -> Verdict | None:
-    """One verdict that speaks for all, when so many rows left normal the same way that they must have one cause.
+def group_of(rule: Rule, judgement: Judgement, already_open: bool, alone: Collection[RowKey] = ()) -> Verdict | None:
+    """One verdict that speaks for all, when so many rows left normal the same way at once that they must have one cause.
 
-    That is `group_at` rows or more which are also `group_share` of those judged; half of both keeps an open group open. Its
+    That is `group_at` rows or more which are also `group_share` of those judged, without rows that were `alone` in leaving it; half of
+    both keeps an open group open, and for that all rows count. A budget that is spent is its campaign's own trouble. The verdict's
     `observed` is the number of rows, its expected none.
     """
-    ways = Counter(verdict.direction for verdict in judgement.verdicts)
-    if not ways or rule.cube in ("total", PIPELINE):
+    if rule.cube in ("total", PIPELINE):
         return None
-    direction, number = ways.most_common(1)[0]
+    together = [v for v in judgement.verdicts if v.direction is not Direction.EXHAUSTED and (already_open or v.row not in alone)]
+    if not together:
+        return None
+    direction, number = Counter(verdict.direction for verdict in together).most_common(1)[0]
     ease = 0.5 if already_open else 1.0
     if number < rule.group_at * ease or number < rule.group_share * judgement.judged * ease:
         return None
-    same = [v for v in judgement.verdicts if v.direction is direction]
+    same = [v for v in together if v.direction is direction]
     names = [", ".join(str(part) for part in v.row) for v in same[:NAMED]]
     more = f" and {number - NAMED} more" if number > NAMED else ""
     stakes = [v.money_at_stake for v in same if v.money_at_stake is not None]

@@ -23,6 +23,8 @@ from streams.tables.windows import Registered
 MUCH_WORSE = 3.0
 #: ...but not within a minute of the last word.
 LEAST_BETWEEN = timedelta(seconds=60)
+#: Rows whose incidents opened longer ago than this left normal alone: by then the longest window shows what began together.
+TOGETHER = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,9 @@ class _Life:
         # Of a rule on the total it is the incident of its one row.
         grouped = self.known.get(everything) if rule.cube != "total" else None
         group_open = grouped is not None and grouped.is_open
-        group = group_of(rule, judgement, group_open)
+        own = [incident for incident in self.open.get(rule.name, ()) if incident.cube == rule.cube]
+        alone = {incident.row for incident in own if self.moment.at - incident.newest.opened_at >= TOGETHER}
+        group = group_of(rule, judgement, group_open, alone)
         if group is not None:
             self._abnormal(rule, everything, group)
         elif grouped is not None and group_open:
@@ -89,7 +93,7 @@ class _Life:
             # A group speaks for its rows; those that already have an incident of their own keep it.
             if (group is None and not group_open) or (incident is not None and incident.is_open):
                 self._abnormal(rule, subject, verdict)
-        quiet = [i for i in self.open.get(rule.name, ()) if i.cube == rule.cube and i.row not in verdicts]
+        quiet = [incident for incident in own if incident.row not in verdicts]
         if quiet:
             places = {row: place for place, row in enumerate(judgement.rows)}
             for incident in quiet:

@@ -155,7 +155,7 @@ class Rule(_Part):
     max_age: Annotated[int, Field(ge=600)] | None = None
     """Seconds after which a lasting new level is taken as normal and the incident ends; none: never."""
     group_at: Annotated[int, Field(ge=2)] = 10
-    """Rows that open at once, and that are at least `group_share` of those judged, become one incident of the cube `total`."""
+    """Rows that go wrong at once, and that are at least `group_share` of those judged, become one incident of the cube `total`."""
     group_share: Annotated[float, Field(gt=0, le=1)] = 0.3
     """See group_at."""
     inhibited_by: tuple[Inhibitor, ...] = ()

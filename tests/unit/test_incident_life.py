@@ -22,6 +22,7 @@ from streams.tables.windows import RowKey
 from tests.unit.judging import standard
 
 TRAFFIC, TRACKING, BURN = standard("traffic"), standard("conversion_tracking"), standard("budget_burn")
+EXHAUSTED = standard("budget_exhausted")
 NOON = 1_795_435_200_000
 ROWS: list[RowKey] = [("c-1",), ("c-2",), ("c-3",)]
 OPENED, UPDATED, RESOLVED, REOPENED = ChangeKind.OPENED, ChangeKind.UPDATED, ChangeKind.RESOLVED, ChangeKind.REOPENED
@@ -253,6 +254,49 @@ def test_many_rows_at_once_are_one_incident_of_the_total() -> None:
     assert world.tick(10, (TRAFFIC, judgement(*drops[:20], rows=rows))) == []
     kinds = [world.tick(now, (TRAFFIC, judgement(rows=rows))) for now in range(20, 100, 10)]
     assert kinds == [[]] * 6 + [[RESOLVED]] + [[]]
+
+
+def test_budgets_that_run_out_are_never_one_trouble() -> None:
+    rows: list[RowKey] = [(f"c-{i}",) for i in range(30)]
+    for at_once in (True, False):
+        world = World()
+        for tick in range(30):
+            out = [verdict(f"c-{i}", tick * 3_600, direction=Direction.EXHAUSTED) for i in range(30 if at_once else tick + 1)]
+            world.tick(tick * 3_600, (EXHAUSTED, judgement(*out, rows=rows)))
+        opened = [change for change in world.told if change.change is OPENED]
+        assert [(change.cube, change.key["campaign_id"]) for change in opened] == [("campaign", f"c-{i}") for i in range(30)]
+
+
+def test_rows_that_go_wrong_one_after_another_are_incidents_of_their_own() -> None:
+    rows: list[RowKey] = [(f"c-{i}",) for i in range(30)]
+    world = World()
+    for tick in range(30):
+        burning = [verdict(f"c-{i}", tick * 600, direction=Direction.BURN) for i in range(tick + 1)]
+        world.tick(tick * 600, (BURN, judgement(*burning, rows=rows)))
+    assert [change.key for change in world.told if change.change is OPENED] == [{"campaign_id": f"c-{i}"} for i in range(30)]
+
+
+def test_a_fault_that_is_seen_over_some_ticks_is_one_incident_and_goes_on_as_one() -> None:
+    """Large campaigns are judged within seconds, small ones within minutes."""
+    rows: list[RowKey] = [(f"c-{i}",) for i in range(40)]
+    world = World()
+
+    def tick(now: int, number: int) -> list[ChangeKind]:
+        drops = [verdict(f"c-{i}", now, direction=Direction.DROP) for i in range(number)]
+        return world.tick(now, (TRAFFIC, judgement(*drops, rows=rows)))
+
+    assert tick(0, 5) == [OPENED] * 5
+    assert tick(120, 8) == [OPENED] * 3
+    assert tick(240, 20) == [OPENED]
+    assert (world.told[-1].cube, world.told[-1].observed) == ("total", 20.0)
+    # The rows that were first keep their own; all of them hold the group open, however long ago they began.
+    kinds = [kind for now in range(250, 3_600, 10) for kind in tick(now, 20)]
+    assert set(kinds) == {UPDATED}
+    assert world.told[-1].cube == "total"
+    for now in range(3_600, 3_670, 10):
+        tick(now, 0)
+    assert [change.change for change in world.told[-9:]] == [RESOLVED] * 9
+    assert not any(incident.is_open for incident in world.known.values())
 
 
 def test_a_few_rows_of_many_are_incidents_of_their_own() -> None:
