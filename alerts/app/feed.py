@@ -22,8 +22,11 @@ Ints = NDArray[np.int64]
 
 #: Seconds of each strip: fine ones reach back to the minute 15 min ago, quarters over the longest day there is.
 FINE_STEPS, MINUTE_STEPS, QUARTER_STEPS, HOUR_STEPS = 96, 120, 104, 168
-#: What is read again each time, for events that came late.
-FINE_AGAIN, MINUTE_AGAIN, QUARTER_AGAIN = 3 * MINUTE, 5 * MINUTE, HOUR
+#: What is read again with each new step, for events that came late.
+FINE_AGAIN, MINUTE_AGAIN, QUARTER_AGAIN, HOUR_AGAIN = 3 * MINUTE, 5 * MINUTE, HOUR, HOUR
+#: Steps that are read again at each tick, round and round, for what comes later still, as spend reports do: a whole strip within five
+#: minutes, the hours within half of one.
+ROUND, HOURS_ROUND = 5, 1
 #: Panes that must be kept: step and span in ms, and what for.
 NEEDED_PANES = ((FINE, 20 * MINUTE, "windows of seconds"), (MINUTE, 130 * MINUTE, "baselines"), (QUARTER, 27 * HOUR, "budgets"))
 #: Steps that are read at a time.
@@ -104,12 +107,12 @@ class CubeFeed:
             # The tables were put back to an older state.
             self._start_anew()
         minute, quarter, hour = (now // step * step for step in (MINUTE, QUARTER, HOUR))
-        await self._read(self._fine, now, FINE_AGAIN)
-        await self._read(self._minutes, minute, MINUTE_AGAIN)
+        await self._read(self._fine, now, FINE_AGAIN, ROUND)
+        await self._read(self._minutes, minute, MINUTE_AGAIN, ROUND)
         if self._budgets:
-            await self._read(self._quarters, quarter, QUARTER_AGAIN)
+            await self._read(self._quarters, quarter, QUARTER_AGAIN, ROUND)
             if any(plan.by_profile for plan in registry.plans.values()):
-                await self._read(self._hours, hour, HOUR)
+                await self._read(self._hours, hour, HOUR_AGAIN, HOURS_ROUND)
         if now - self._cleaned >= CLEAN_EVERY:
             self._forget_silent_rows()
             self._cleaned = now
@@ -132,16 +135,24 @@ class CubeFeed:
             history.month_spend = await self._month_spend(history, quarter)
         return history
 
-    async def _read(self, rolling: Rolling, end: int, again: int) -> None:
-        if rolling.end == end and rolling.step != FINE:
+    async def _read(self, rolling: Rolling, end: int, again: int, steps: int) -> None:
+        """Bring a strip up to `end` (epoch ms) with the last `again` ms before it, and read the next `steps` of the round again."""
+        oldest = end - rolling.steps * rolling.step
+        if rolling.end is None:
+            await self._merge(rolling, oldest, end)
             return
-        whole = end - rolling.steps * rolling.step
-        start = whole if rolling.end is None else max(whole, min(rolling.end, end) - again)
+        if rolling.end != end or rolling.step == FINE:
+            await self._merge(rolling, max(oldest, min(rolling.end, end) - again), end)
+        start = max(oldest, rolling.read_again)
+        until = min(end, start + steps * rolling.step)
+        await self._merge(rolling, start, until)
+        rolling.read_again = until if until < end else oldest
+
+    async def _merge(self, rolling: Rolling, start: int, end: int) -> None:
         while start < end:
             # Hours of the past of all rows at once would take much memory, and keep the lease from being renewed.
             until = min(end, start + _READ_STEPS * rolling.step)
-            series = await self._tables.series(self.cube, start, until, rolling.step, measures=rolling.measures)
-            rolling.merge(series, until)
+            rolling.merge(await self._tables.series(self.cube, start, until, rolling.step, measures=rolling.measures))
             start = until
 
     def _with_plans(self, plans: Mapping[str, Plan]) -> Planned:
@@ -152,7 +163,7 @@ class CubeFeed:
         return known[3]
 
     def _forget_silent_rows(self) -> None:
-        kept = self._minutes.active() | self._fine.active() | self._quarters.active()
+        kept = self._minutes.active() | self._fine.active() | self._quarters.active() | self._hours.active()
         if kept.all():
             return
         for rolling in (self._fine, self._minutes, self._quarters, self._hours):

@@ -46,26 +46,29 @@ class Rolling:
         self.steps = steps
         self.measures = measures
         self.end: int | None = None
+        #: How far the round that reads everything again has come, epoch ms.
+        self.read_again = 0
         self._rows = rows
         self._data = {name: np.zeros((steps, 0), np.int64) for name in measures}
 
-    def merge(self, series: Series, end: int) -> None:
-        """Take in a series that ends at `end` (epoch ms). Steps that are known already are replaced: late events are in the new ones."""
+    def merge(self, series: Series) -> None:
+        """Take in a series. Steps behind the strip's end move it on, those within it are replaced: late events are in the new ones."""
         if series.step != self.step:
             raise ValueError(f"a series of {series.step} ms steps does not fit a strip of {self.step} ms")
         places = self._rows.places(series.rows)
         self._fit()
+        begin, until = int(series.times[0]), int(series.times[-1]) + self.step
+        end = until if self.end is None else max(self.end, until)
         shift = self.steps if self.end is None else min(self.steps, (end - self.end) // self.step)
-        if shift < 0:
-            raise ValueError("a strip only moves forward; start a new one")
-        new = min(len(series.times), self.steps)
+        first = self.steps - (end - begin) // self.step
         for name, data in self._data.items():
             # Step by step, so that no copy of everything is needed.
             for step in range(self.steps - shift if shift else 0):
                 data[step] = data[step + shift]
-            data[self.steps - max(shift, new) :] = 0
-            for step in range(new):
-                data[self.steps - new + step, places] = series.measures[name][:, step - new]
+            data[self.steps - shift :] = 0
+            for step in range(max(0, -first), len(series.times)):
+                data[first + step] = 0
+                data[first + step, places] = series.measures[name][:, step]
         self.end = end
 
     def strip(self, steps: int | None = None) -> Strip:
