@@ -84,6 +84,8 @@ class Faults:
     """Requests that take effect, but whose connection is closed instead of answered."""
     errors: int = 0
     """Requests refused with `error`."""
+    replies_refused: int = 0
+    """Replies in a thread refused with `error`."""
     error: str = "internal_error"
     delay: float = 0.0
     """Seconds before any answer."""
@@ -319,6 +321,8 @@ class SlackStandIn:
         thread_ts = body.get("thread_ts")
         if thread_ts is not None and self._find(channel, thread_ts) is None:
             raise _Refusal("thread_not_found")
+        if thread_ts is not None and self.faults.take("replies_refused"):
+            raise _Refusal(self.faults.error)
         self._limit(f"post:{channel}", self._rate, self._burst)
         posted = Posted(self._ts(), channel, "api", thread_ts, bool(thread_ts and body.get("reply_broadcast")), [version])
         self._keep(posted)

@@ -98,8 +98,15 @@ class SlackBot:
             told = await self._show(change, told)
             await self._memory.remember(change.incident_id, told)
         if told.seq == change.seq and told.reply:
-            await self._reply(change, told)
-            await self._memory.remember(change.incident_id, replace(told, reply="", broadcast=""))
+            answered = replace(told, reply="", broadcast="")
+            try:
+                await self._reply(change, told)
+            except Rejected as rejected:
+                if not rejected.fixable:
+                    # No later change is to try the same reply again.
+                    await self._memory.remember(change.incident_id, answered)
+                raise
+            await self._memory.remember(change.incident_id, answered)
 
     async def close(self) -> None:
         """Store what Redis could not be told yet. Connections are closed after every call."""
@@ -108,7 +115,11 @@ class SlackBot:
     async def _show(self, change: Change, told: Told) -> Told:
         note = note_of(change, told.note)
         content = message(change, self._look, note=note)
-        answer_due = reply(change, self._look, told.severity_before) or ""
+        loud = change.change is ChangeKind.REOPENED or (change.severity is Severity.CRITICAL and change.change is not ChangeKind.RESOLVED)
+        # A change that needs no reply owes the one that an earlier change did not get posted: that one may have been folded since.
+        answer_due, broadcast = told.reply, told.broadcast
+        if own := reply(change, self._look, told.severity_before):
+            answer_due, broadcast = own, "yes" if loud else ""
         if told.ts:
             try:
                 await self._updates.turn()
@@ -121,9 +132,7 @@ class SlackBot:
             await self._posts.turn()
             answer = await self._send(self._client.chat_postMessage, content, change, channel=self._channel)
             channel, ts = str(answer["channel"]), str(answer["ts"])
-            answer_due = ""  # A new message says it all.
-        loud = change.change is ChangeKind.REOPENED or (change.severity is Severity.CRITICAL and change.change is not ChangeKind.RESOLVED)
-        broadcast = "yes" if answer_due and loud else ""
+            answer_due = broadcast = ""  # A new message says it all.
         return Told(change.seq, change.severity.value, channel, ts, note, answer_due, broadcast, change.at.isoformat())
 
     async def _reply(self, change: Change, told: Told) -> None:

@@ -31,7 +31,7 @@ class Told:
     note: str = ""
     """A state that later versions of the message must still show."""
     reply: str = ""
-    """A thread reply that belongs to `seq` and was not posted yet."""
+    """A thread reply that is due and was not posted yet: of `seq`, or of a change before it."""
     broadcast: str = ""
     """Set when that reply is to be shown in the channel too."""
 

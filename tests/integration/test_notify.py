@@ -24,7 +24,7 @@ from alerts.demo.slack_stand_in import Posted, SlackStandIn
 from alerts.incidents.change import Change, ChangeKind, Expected, Severity, WindowOf
 from alerts.notify.delivery import configured_sinks, deliver_forever
 from alerts.notify.outbox import cursor_key, lease_key, outbox_key
-from alerts.notify.sink import SinkFactory
+from alerts.notify.sink import Rejected, SinkFactory
 from alerts.notify.slack import SlackBot
 from streams.config import Alerts, Settings, Slack, Topic
 from streams.embedded import EmbeddedBroker, EmbeddedRedis
@@ -264,6 +264,45 @@ async def test_a_burst_is_folded_but_openings_and_resolutions_are_told(settings:
         await until(lambda: len([m for m in slack.messages if m.thread_ts]) == 10)
         assert metric(registry, "folded_total", sink="slack") == 20
     assert told(slack) == [pair for incident in incidents for pair in ((incident, 1), (incident, 4))]
+
+
+async def test_a_rise_of_severity_is_told_although_its_update_is_folded(settings: Settings, redis: Redis) -> None:
+    """The message in place was updated, the reply about it was refused for now, and newer updates take the place of that change."""
+    slack = SlackStandIn(rate=0.5, burst=1, update_rate=1_000)
+    await slack.start()
+    settings = by_token(settings, slack, fold_above=20)
+    critical = Severity.CRITICAL
+    await append(redis, settings, a_change("i-1", OPENED, 1), a_change("i-1", UPDATED, 2, severity=critical))
+    async with delivering(settings, redis, only_slack(settings, redis)) as registry:
+        await until(lambda: metric(registry, "retried_total", sink="slack", reason="ratelimited") >= 1)
+        (message,) = slack.messages
+        assert seqs(message) == [("i-1", 1), ("i-1", 2)]
+        await append(redis, settings, *(a_change("i-1", UPDATED, seq, severity=critical) for seq in range(3, 33)))
+        await until(lambda: metric(registry, "folded_total", sink="slack") == 30)
+        await until_all_done(redis, settings, "slack")
+    await slack.stop()
+    assert seqs(message) == [("i-1", 1), ("i-1", 2), ("i-1", 32)]
+    (reply,) = slack.thread(message.ts)
+    assert reply.text.startswith("c-i-1: severity is now critical (was warning)")
+    assert reply.broadcast
+
+
+@pytest.mark.parametrize(("error", "replies"), [("channel_not_found", 1), ("cannot_reply_to_message", 0)])
+async def test_a_reply_that_was_given_up_comes_with_the_next_change_unless_slack_will_never_take_it(
+    settings: Settings, redis: Redis, slack: SlackStandIn, error: str, replies: int
+) -> None:
+    settings = by_token(settings, slack)
+    sink = SlackBot(settings, redis)
+    await sink.deliver(a_change("i-1", OPENED, 1))
+    worse = a_change("i-1", UPDATED, 2, severity=Severity.CRITICAL)
+    slack.faults.replies_refused, slack.faults.error = 1, error
+    with pytest.raises(Rejected) as refused:
+        await sink.deliver(worse)
+    assert refused.value.reason == error
+    await sink.deliver(a_change("i-1", UPDATED, 3, severity=Severity.CRITICAL))
+    (message,) = slack.top_level()
+    assert seqs(message) == [("i-1", 1), ("i-1", 2), ("i-1", 3)]
+    assert [(r.text[:37], r.broadcast) for r in slack.thread(message.ts)] == [("c-i-1: severity is now critical (was ", True)] * replies
 
 
 async def test_retry_after_is_honoured(settings: Settings, redis: Redis, slack: SlackStandIn) -> None:
