@@ -88,7 +88,9 @@ class Faults:
     """Replies in a thread refused with `error`."""
     error: str = "internal_error"
     delay: float = 0.0
-    """Seconds before any answer."""
+    """Seconds before anything is done with a request."""
+    late_answers: float = 0.0
+    """Seconds between what a request does and the answer to it."""
 
     def take(self, name: str) -> bool:
         """Whether the counter `name` hits this request; counts it down."""
@@ -239,7 +241,7 @@ class SlackStandIn:
                     failed["errors"] = refusal.messages
                     failed["response_metadata"] = {"messages": [f"[ERROR] {m}" for m in refusal.messages]}
                 return web.json_response(failed, status=refusal.status, headers=refusal.headers)
-            return self._answered(request, method, web.json_response({"ok": True, **content}))
+            return await self._answered(request, method, web.json_response({"ok": True, **content}))
 
         return handle
 
@@ -264,7 +266,7 @@ class SlackStandIn:
         except _Refusal as refusal:
             self._record("webhook", refusal.status, refusal.code)
             return web.Response(status=refusal.status, text=refusal.code, headers=refusal.headers)
-        return self._answered(request, "webhook", web.Response(text="ok", content_type="text/html"))
+        return await self._answered(request, "webhook", web.Response(text="ok", content_type="text/html"))
 
     async def _misbehave(self, request: web.Request, method: str) -> None:
         if self.faults.delay:
@@ -277,7 +279,9 @@ class SlackStandIn:
         if self.faults.take("rate_limited"):
             raise _Refusal("ratelimited", status=429, headers={"Retry-After": str(self.faults.retry_after)})
 
-    def _answered(self, request: web.Request, method: str, response: web.Response) -> web.Response:
+    async def _answered(self, request: web.Request, method: str, response: web.Response) -> web.Response:
+        if self.faults.late_answers:
+            await asyncio.sleep(self.faults.late_answers)
         if self.faults.take("lost_answers"):
             self._record(method, 0, "lost")
             _hang_up(request)

@@ -24,7 +24,7 @@ from alerts.notify.kafka import KafkaSink
 from alerts.notify.metrics import DeliveryMetrics
 from alerts.notify.outbox import Entry, Lease, Outbox, OutboxFellBack
 from alerts.notify.sink import Rejected, Retry, Sink, SinkFactory
-from alerts.notify.slack import slack_sink
+from alerts.notify.slack import SlackBot, slack_sinks
 from streams.config import Settings
 
 _log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ _PATIENCE = 15 * 60.0
 _UNFORESEEN = 8
 #: Seconds between two trims of the outbox, and between two log lines about the same trouble.
 _TIDY_EVERY, _SAY_EVERY = 60.0, 60.0
-#: Seconds that a delivery under way may still take when the process is asked to stop.
+#: Seconds that a delivery under way may still take when the lease is lost or the process is asked to stop.
 _GRACE = 2.0
 
 
@@ -75,16 +75,10 @@ async def deliver_forever(
 
 def configured_sinks(settings: Settings, redis: Redis) -> dict[str, SinkFactory]:
     """The sinks that the settings ask for: Kafka always, Slack where it is configured."""
-
-    def slack() -> Sink:
-        sink = slack_sink(settings, redis)
-        assert sink is not None
-        return sink
-
     sinks: dict[str, SinkFactory] = {KafkaSink.name: lambda: KafkaSink(settings)}
-    configured = slack_sink(settings, redis)
-    if configured is not None:
-        sinks[configured.name] = slack
+    slack = slack_sinks(settings, redis)
+    if slack is not None:
+        sinks[SlackBot.name] = slack
     return sinks
 
 
@@ -143,15 +137,15 @@ class Courier:
         _log.info("%s: this replica delivers", self._name)
         self._metrics.delivers.labels(self._name).set(1)
         sink = self._factory()
-        delivering = asyncio.create_task(self._deliver_all(sink))
         keeping = asyncio.create_task(self._lease.keep())
+        delivering = asyncio.create_task(self._deliver_all(sink, keeping))
         stopping = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait({delivering, keeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if self._stop.is_set():
-                await asyncio.wait({delivering}, timeout=_GRACE)
-            elif keeping.done() and not delivering.done():
+            if keeping.done() and not delivering.done():
                 _log.warning("%s: the lease was lost; another replica may deliver now", self._name)
+            # Whoever hangs up on a call under way does not know whether it did what it asks for.
+            await asyncio.wait({delivering}, timeout=_GRACE)
         finally:
             for task in (delivering, keeping, stopping):
                 task.cancel()
@@ -169,11 +163,12 @@ class Courier:
         if isinstance(results[0], Exception):
             raise results[0]
 
-    async def _deliver_all(self, sink: Sink) -> None:
+    async def _deliver_all(self, sink: Sink, keeping: asyncio.Task[None]) -> None:
+        """Deliver one change after the other while `keeping` keeps the lease."""
         read_to: str | None = None
         was_read = False
         backlog = Backlog(self._fold_above if sink.folds else None)
-        while not self._stop.is_set():
+        while not (self._stop.is_set() or keeping.done()):
             try:
                 if read_to is None:
                     start = await self._outbox.cursor(self._name)

@@ -46,5 +46,5 @@ class Sink(Protocol):
         """Give back connections. The sink is not used afterwards."""
 
 
-#: Makes a sink at the start of a replica's turn, so that nothing remembered in memory outlives the turn.
+#: Makes a sink at the start of a replica's turn: another replica may have delivered since the turn before.
 SinkFactory = Callable[[], Sink]

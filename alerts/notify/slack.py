@@ -1,9 +1,9 @@
 """Slack, by bot token (messages that are updated in place) or by incoming webhook (new messages only).
 
 The transport is slack_sdk's; what to retry is decided here, because its own handlers give up too early. A change that was told
-already is not told again: what Slack has is remembered per incident. Two things can repeat one message: a crash between Slack's answer
-and remembering it, and an answer that is lost after Slack took the message. Looking the message up by its metadata would need a further
-scope and one call per doubt at a strict rate, so it is not done.
+already is not told again: what Slack has is remembered per incident. Three things can repeat one message: a crash between Slack's answer
+and remembering it, an answer that is lost after Slack took the message, and a replica that takes over from one that cannot reach Redis to
+remember. Looking the message up by its metadata would need a further scope and one call per doubt at a strict rate, so it is not done.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from alerts.incidents.change import Change, ChangeKind, Severity
-from alerts.notify.sink import Rejected, Retry, Sink
+from alerts.notify.sink import Rejected, Retry, SinkFactory
 from alerts.notify.slack_blocks import Look, Message, message, metadata, note_of, reply
 from alerts.notify.slack_errors import GONE, OF_BLOCKS, refusal
 from alerts.notify.slack_memory import SlackMemory, Told
@@ -40,12 +40,13 @@ _sdk_log.setLevel(logging.WARNING)
 _UPDATE_FACTOR = 1.2
 
 
-def slack_sink(settings: Settings, redis: Redis) -> Sink | None:
-    """The Slack sink that the settings ask for: by token, else by webhook, else None."""
+def slack_sinks(settings: Settings, redis: Redis) -> SinkFactory | None:
+    """Makes the Slack sinks that the settings ask for: by token, else by webhook; None without either. They share one memory."""
+    memory = SlackMemory(redis, settings.redis.namespace)
     if settings.slack.bot_token is not None and settings.slack.bot_token.get_secret_value().strip():
-        return SlackBot(settings, redis)
+        return lambda: SlackBot(settings, memory)
     if settings.slack.webhook_url is not None and settings.slack.webhook_url.get_secret_value().strip():
-        return SlackWebhook(settings, redis)
+        return lambda: SlackWebhook(settings, memory)
     return None
 
 
@@ -72,12 +73,12 @@ class SlackBot:
     name = "slack"
     folds = True
 
-    def __init__(self, settings: Settings, redis: Redis) -> None:
+    def __init__(self, settings: Settings, memory: SlackMemory) -> None:
         slack = settings.slack
         assert slack.bot_token is not None
         self._look = _look(settings)
         self._channel = slack.channel
-        self._memory = SlackMemory(redis, settings.redis.namespace)
+        self._memory = memory
         self._posts = Pacer(slack.min_interval)
         self._updates = Pacer(slack.min_interval * _UPDATE_FACTOR)
         self._client = AsyncWebClient(
@@ -109,7 +110,7 @@ class SlackBot:
             await self._memory.remember(change.incident_id, answered)
 
     async def close(self) -> None:
-        """Store what Redis could not be told yet. Connections are closed after every call."""
+        """Store what Redis could not be told yet, if it can be told now. Connections are closed after every call."""
         await self._memory.flush()
 
     async def _show(self, change: Change, told: Told) -> Told:
@@ -167,12 +168,12 @@ class SlackWebhook:
     name = "slack"
     folds = True
 
-    def __init__(self, settings: Settings, redis: Redis) -> None:
+    def __init__(self, settings: Settings, memory: SlackMemory) -> None:
         slack = settings.slack
         assert slack.webhook_url is not None
         url = slack.webhook_url.get_secret_value().strip()
         self._look = _look(settings)
-        self._memory = SlackMemory(redis, settings.redis.namespace)
+        self._memory = memory
         self._posts = Pacer(slack.min_interval)
         self._client = AsyncWebhookClient(url, timeout=_whole(slack.timeout), logger=_sdk_log, retry_handlers=[])
         if _direct(url):
@@ -195,7 +196,7 @@ class SlackWebhook:
         )
 
     async def close(self) -> None:
-        """Store what Redis could not be told yet. Connections are closed after every call."""
+        """Store what Redis could not be told yet, if it can be told now. Connections are closed after every call."""
         await self._memory.flush()
 
     async def _post(self, content: Message, change: Change) -> None:

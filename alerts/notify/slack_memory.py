@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -43,18 +44,33 @@ class Told:
 
         After Redis fell back, an incident goes on from an older change: with a seq that was told before, but made later.
         """
-        if self.seq < change.seq:
-            return False
-        return not self.at or change.at <= datetime.fromisoformat(self.at)
+        return self._reaches(change.seq, change.at)
+
+    def goes_beyond(self, stored: Told) -> bool:
+        """Whether this, which Redis could not be told in time, is to replace what is `stored` there by now, perhaps by another replica.
+
+        It is if it shows a later change, or if of the same change in the same message no reply is due any more.
+        """
+        if not stored._reaches(self.seq, datetime.fromisoformat(self.at) if self.at else None):
+            return True
+        return (stored.seq, stored.ts) == (self.seq, self.ts) and not self.reply
 
     @property
     def severity_before(self) -> Severity | None:
         """The severity shown so far, if any."""
         return Severity(self.severity) if self.severity in set(Severity) else None
 
+    def _reaches(self, seq: int, at: datetime | None) -> bool:
+        if self.seq < seq:
+            return False
+        return not self.at or at is None or at <= datetime.fromisoformat(self.at)
+
 
 class SlackMemory:
-    """Told per incident, in Redis. What Redis could not be told yet is kept here, so that no retry posts a second time."""
+    """Told per incident, in Redis. What Redis could not be told yet is kept here, so that no retry posts a second time.
+
+    One for all turns of a replica: Redis may be away for longer than a turn lasts without it.
+    """
 
     def __init__(self, redis: Redis, namespace: str) -> None:
         self._redis = redis
@@ -63,13 +79,15 @@ class SlackMemory:
 
     async def recall(self, incident_id: str) -> Told:
         """What is remembered; an empty Told for an unknown incident. Raises redis errors."""
-        if incident_id in self._unsaved:
-            await self.remember(incident_id, self._unsaved[incident_id])
-        raw = await cast("Any", self._redis).hgetall(self._key(incident_id))
-        fields = {_text(key): _text(value) for key, value in raw.items()}
-        known = {name: fields[name] for name in Told.__dataclass_fields__ if name in fields}
-        seq = known.pop("seq", "0")
-        return Told(seq=int(seq) if seq.isdigit() else 0, **known)
+        stored = await self._stored(incident_id)
+        unsaved = self._unsaved.get(incident_id)
+        if unsaved is None:
+            return stored
+        if not unsaved.goes_beyond(stored):
+            del self._unsaved[incident_id]
+            return stored
+        await self.remember(incident_id, unsaved)
+        return unsaved
 
     async def remember(self, incident_id: str, told: Told) -> None:
         """Store `told`. On a redis error, which is raised, it is kept in memory until it is stored."""
@@ -83,11 +101,16 @@ class SlackMemory:
 
     async def flush(self) -> None:
         """Store what could not be stored before, as far as Redis lets it."""
-        for incident_id, told in list(self._unsaved.items()):
-            try:
-                await self.remember(incident_id, told)
-            except (RedisError, OSError):
-                return
+        with contextlib.suppress(RedisError, OSError):
+            for incident_id in list(self._unsaved):
+                await self.recall(incident_id)
+
+    async def _stored(self, incident_id: str) -> Told:
+        raw = await cast("Any", self._redis).hgetall(self._key(incident_id))
+        fields = {_text(key): _text(value) for key, value in raw.items()}
+        known = {name: fields[name] for name in Told.__dataclass_fields__ if name in fields}
+        seq = known.pop("seq", "0")
+        return Told(seq=int(seq) if seq.isdigit() else 0, **known)
 
     def _key(self, incident_id: str) -> str:
         return alerts_key(self._namespace, f"slack:{incident_id}")

@@ -22,6 +22,7 @@ from alerts.incidents.store import FellBack, IncidentStore
 from alerts.notify.outbox import Lease as CourierLease
 from alerts.notify.outbox import Outbox, OutboxFellBack, cursor_key, outbox_key
 from alerts.notify.slack import SlackBot, SlackWebhook
+from alerts.notify.slack_memory import SlackMemory
 from alerts.rules import load_rules
 from streams.config import Settings, Topic
 from streams.embedded import EmbeddedRedis
@@ -188,7 +189,8 @@ async def test_what_slack_was_told_of_a_lost_world_does_not_hide_the_one_that_go
     settings: Settings, redis: Redis, slack: SlackStandIn, way: str
 ) -> None:
     """A message that was under way while Redis fell back is remembered with a seq that the incident has not reached again."""
-    sink = SlackBot(by_token(settings, slack), redis) if way == "token" else SlackWebhook(by_webhook(settings, slack), redis)
+    memory = SlackMemory(redis, settings.redis.namespace)
+    sink = SlackBot(by_token(settings, slack), memory) if way == "token" else SlackWebhook(by_webhook(settings, slack), memory)
     lost = a_change("i-1", OPENED, 3)
     await sink.deliver(lost)
     await sink.deliver(lost)

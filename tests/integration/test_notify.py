@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from alerts.demo.slack_stand_in import Posted, SlackStandIn
 from alerts.incidents.change import Change, ChangeKind, Expected, Severity, WindowOf
@@ -26,9 +27,11 @@ from alerts.notify.delivery import configured_sinks, deliver_forever
 from alerts.notify.outbox import cursor_key, lease_key, outbox_key
 from alerts.notify.sink import Rejected, SinkFactory
 from alerts.notify.slack import SlackBot
+from alerts.notify.slack_memory import SlackMemory, Told
 from streams.config import Alerts, Settings, Slack, Topic
 from streams.embedded import EmbeddedBroker, EmbeddedRedis
 from streams.topics import create_topics
+from tests.integration.conftest import client_of
 
 OPENED, UPDATED, RESOLVED, REOPENED = ChangeKind.OPENED, ChangeKind.UPDATED, ChangeKind.RESOLVED, ChangeKind.REOPENED
 START = datetime(2026, 11, 23, 14, 0, tzinfo=UTC)
@@ -292,7 +295,7 @@ async def test_a_reply_that_was_given_up_comes_with_the_next_change_unless_slack
     settings: Settings, redis: Redis, slack: SlackStandIn, error: str, replies: int
 ) -> None:
     settings = by_token(settings, slack)
-    sink = SlackBot(settings, redis)
+    sink = SlackBot(settings, SlackMemory(redis, settings.redis.namespace))
     await sink.deliver(a_change("i-1", OPENED, 1))
     worse = a_change("i-1", UPDATED, 2, severity=Severity.CRITICAL)
     slack.faults.replies_refused, slack.faults.error = 1, error
@@ -524,6 +527,58 @@ async def test_redis_being_killed_neither_loses_nor_repeats(
         await redis.aclose()
 
 
+@pytest.mark.parametrize("configure", [by_token, by_webhook])
+@pytest.mark.parametrize("answered_after", [0.3, 1.7])
+async def test_a_message_posted_while_redis_was_away_for_longer_than_the_lease_is_not_repeated(
+    settings: Settings,
+    slack: SlackStandIn,
+    caplog: pytest.LogCaptureFixture,
+    configure: Callable[[Settings, SlackStandIn], Settings],
+    answered_after: float,
+) -> None:
+    """Slack answers before the courier lets go of its lease, or just after."""
+    with EmbeddedRedis(append_only="always") as server:
+        settings = configure(settings, slack)
+        settings = settings.model_copy(update={"redis": settings.redis.model_copy(update={"url": server.url})})
+        redis = Redis.from_url(server.url, socket_timeout=2, socket_connect_timeout=2, decode_responses=True)
+        critical = Severity.CRITICAL
+        await append(redis, settings, a_change("i-1", OPENED, 1, severity=critical))
+        slack.faults.late_answers = answered_after
+        async with delivering(settings, redis, only_slack(settings, redis)):
+            await until(lambda: slack.messages)
+            await asyncio.to_thread(server.kill)
+            await until(lambda: "the lease was lost" in caplog.text)
+            # The end of a turn tries for a while to store what is not stored yet.
+            await asyncio.sleep(5)
+            slack.faults.late_answers = 0.0
+            await asyncio.to_thread(server.start)
+            await append(redis, settings, a_change("i-1", RESOLVED, 2, severity=critical))
+            await until_all_done(redis, settings, "slack")
+        await redis.aclose()
+    headers = [[version.blocks[0]["text"]["text"] for version in message.history] for message in slack.top_level()]
+    opened, resolved = "Critical: Clicks below expected - c-i-1", "Resolved: Clicks - c-i-1"
+    assert headers == ([[opened, resolved]] if configure is by_token else [[opened], [resolved]])
+
+
+async def test_what_another_replica_told_meanwhile_is_kept(settings: Settings, slack: SlackStandIn) -> None:
+    with EmbeddedRedis(append_only="always") as server:
+        settings = by_token(settings, slack)
+        here, there = (client_of(server.url, timeout=1.0) for _ in range(2))
+        memory = SlackMemory(here, settings.redis.namespace)
+        await asyncio.to_thread(server.kill)
+        with pytest.raises((RedisError, OSError)):
+            await memory.remember("i-1", Told(seq=1, ts="1", at=START.isoformat()))
+        await memory.flush()
+        await asyncio.to_thread(server.start)
+        newer = Told(seq=2, ts="2", at=START.isoformat())
+        await SlackMemory(there, settings.redis.namespace).remember("i-1", newer)
+        assert await memory.recall("i-1") == newer
+        await memory.flush()
+        assert await SlackMemory(there, settings.redis.namespace).recall("i-1") == newer
+        await here.aclose()
+        await there.aclose()
+
+
 async def test_delivered_changes_leave_the_outbox_after_an_hour(settings: Settings, redis: Redis, slack: SlackStandIn) -> None:
     settings = by_token(settings, slack)
     key, ago = outbox_key(settings.redis.namespace), int(time.time() * 1000) - 2 * 3_600_000
@@ -570,4 +625,5 @@ async def test_a_sink_configured_anew_starts_with_recent_changes(settings: Setti
 
 
 async def test_the_token_can_be_checked(settings: Settings, redis: Redis, slack: SlackStandIn) -> None:
-    assert await SlackBot(by_token(settings, slack), redis).check() == "campaignwatch in Stand-in"
+    sink = SlackBot(by_token(settings, slack), SlackMemory(redis, settings.redis.namespace))
+    assert await sink.check() == "campaignwatch in Stand-in"
