@@ -370,7 +370,7 @@ class Alerts(_Section):
     dashboard_url: str | None = None
     """Base URL of Grafana, for the links in messages."""
     fold_above: Annotated[int, Field(ge=1)] = 20
-    """Waiting changes above which Slack is told only the newest of an incident's updates; openings and resolutions are always told."""
+    """Waiting changes above which Slack is told only the newest of an incident's updates, and those after openings and resolutions."""
 
 
 Login = Annotated[SecretStr, Field(min_length=12)]

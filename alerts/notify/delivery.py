@@ -2,7 +2,7 @@
 
 Each sink has a cursor in Redis and a lease: one replica at a time delivers to it, another takes over when that one dies. A sink that
 is down holds up nobody else. A change is delivered, or given up with a log line and a metric when the sink refuses it; only then the
-cursor moves on.
+cursor moves on. In a long backlog changes that notify go ahead of others; the cursor waits for the oldest that is not done.
 """
 
 from __future__ import annotations
@@ -165,19 +165,18 @@ class Courier:
 
     async def _deliver_all(self, sink: Sink, keeping: asyncio.Task[None]) -> None:
         """Deliver one change after the other while `keeping` keeps the lease."""
-        read_to: str | None = None
-        was_read = False
-        backlog = Backlog(self._fold_above if sink.folds else None)
+        backlog: Backlog | None = None
         while not (self._stop.is_set() or keeping.done()):
             try:
-                if read_to is None:
+                if backlog is None:
                     start = await self._outbox.cursor(self._name)
                     # Written down at once: a sink that is new, and down, must not begin later and later.
                     if not await self._lease.advance(start, was_read=False):
                         return
-                    read_to, was_read = start, False
-                if len(backlog) < _PAGE and (entries := await self._outbox.read(read_to, _PAGE - len(backlog), was_read=was_read)):
-                    read_to, was_read = entries[-1].id, True
+                    backlog = Backlog(self._fold_above if sink.folds else None, start)
+                if len(backlog) < _PAGE:
+                    was_read = backlog.read_to != backlog.start
+                    entries = await self._outbox.read(backlog.read_to, _PAGE - len(backlog), was_read=was_read)
                     self._metrics.folded.labels(self._name).inc(backlog.extend(entries))
                 self._observe(backlog)
                 await self._tidy()
@@ -186,16 +185,18 @@ class Courier:
                 if entry is None or wait > 0:
                     await self._pause(_IDLE if entry is None else min(wait, _LOOK))
                 elif await self._is_done_with(sink, entry):
-                    if not await self._lease.advance(entry.id):
+                    cursor = backlog.cursor_after(entry)
+                    # It stays where it is while an older change waits.
+                    if cursor != backlog.start and not await self._lease.advance(cursor):
                         return
-                    backlog.done()
+                    backlog.done(entry)
                     self._failures = 0
             except OutboxFellBack:
                 _log.warning(
                     "%s: Redis fell back: the outbox lost what was read of it; reading on from the cursor that it kept", self._name
                 )
                 self._metrics.fell_back.labels(self._name).inc()
-                read_to, backlog = None, Backlog(self._fold_above if sink.folds else None)
+                backlog = None
                 self._failures, self._not_before = 0, float("-inf")
             except (RedisError, OSError) as error:
                 await self._trouble("Redis", error)
@@ -277,7 +278,7 @@ class Courier:
 
     def _observe(self, backlog: Backlog) -> None:
         self._metrics.queue.labels(self._name).set(len(backlog))
-        self._metrics.age.labels(self._name).set(self._age(backlog.head) if backlog.head else 0.0)
+        self._metrics.age.labels(self._name).set(self._age(backlog.oldest) if backlog.oldest else 0.0)
 
     def _age(self, entry: Entry) -> float:
         return max(0.0, self._clock().timestamp() - entry.written_at)

@@ -37,7 +37,10 @@ class Sink(Protocol):
     name: str
     """Names the cursor and the metrics; must not change from one release to the next."""
     folds: bool
-    """Whether superseded updates may be left out when many changes wait; False for one that is a record of all changes."""
+    """Whether superseded updates may be left out, and others wait for what notifies, when many changes wait.
+
+    Such a sink must know what it was told: changes that went ahead come again after a restart. False for a record of all changes.
+    """
 
     async def deliver(self, change: Change) -> None:
         """Deliver one change, which may have been delivered before. Raises Retry, Rejected, or redis errors (tried again)."""

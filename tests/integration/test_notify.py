@@ -508,6 +508,52 @@ async def test_a_replica_killed_in_the_middle_repeats_one_message_at_most(settin
     assert list(dict.fromkeys(incidents)) == sorted(set(incidents))
 
 
+async def test_what_people_wait_for_is_told_before_newer_figures(settings: Settings, redis: Redis, slack: SlackStandIn) -> None:
+    """Sixty open incidents have an update each when one more opens and one of them becomes worse."""
+    settings = by_token(settings, slack, fold_above=20)
+    incidents = [f"i-{i:02}" for i in range(60)]
+    async with delivering(settings, redis, only_slack(settings, redis)) as registry:
+        await append(redis, settings, *(a_change(incident, OPENED, 1) for incident in incidents))
+        await until_all_done(redis, settings, "slack")
+        await slack.refuse()
+        await append(redis, settings, *(a_change(incident, UPDATED, 2) for incident in incidents[:-1]))
+        await append(redis, settings, a_change("i-new", OPENED, 1), a_change("i-59", UPDATED, 2, severity=Severity.CRITICAL))
+        await until(lambda: metric(registry, "queue_length", sink="slack") == 61)
+        slack.calls.clear()
+        await slack.accept()
+        await until_all_done(redis, settings, "slack")
+    assert [call.method for call in slack.calls] == ["chat.postMessage", "chat.update", "chat.postMessage", *["chat.update"] * 59]
+    assert slack.top_level()[-1].text.startswith("Warning: Clicks below expected for c-i-new")
+    assert [seqs(message) for message in slack.top_level()[:-1]] == [[(incident, 1), (incident, 2)] for incident in incidents]
+    (reply,) = (message for message in slack.messages if message.thread_ts)
+    assert reply.text.startswith("c-i-59: severity is now critical")
+
+
+async def test_a_replica_killed_while_updates_wait_loses_and_repeats_no_opening(
+    settings: Settings, redis: Redis, slack: SlackStandIn
+) -> None:
+    settings = by_token(settings, slack, fold_above=20)
+    count = 40
+    await append(redis, settings, *(a_change(f"i-{i:02}", OPENED, 1) for i in range(count)))
+    async with replica(settings) as first:
+        await until_all_done(redis, settings, "slack")
+        slack.faults.delay = 0.05
+        for i in range(count):
+            await append(redis, settings, a_change(f"i-{i:02}", UPDATED, 2), a_change(f"j-{i:02}", OPENED, 1))
+        await until(lambda: len(slack.messages) > count + 10)
+        first.send_signal(signal.SIGKILL)
+        await first.wait()
+        slack.faults.delay = 0.0
+    async with delivering(settings, redis, only_slack(settings, redis)):
+        await until_all_done(redis, settings, "slack")
+    assert len(slack.messages) <= 2 * count + 1
+    updated, opened = ([m for m in slack.messages if seqs(m)[0][0].startswith(letter)] for letter in "ij")
+    assert {seqs(message)[0] for message in opened} == {(f"j-{i:02}", 1) for i in range(count)}
+    assert sorted(pair for message in updated for pair in set(seqs(message))) == [
+        (f"i-{i:02}", seq) for i in range(count) for seq in (1, 2)
+    ]
+
+
 async def test_redis_being_killed_neither_loses_nor_repeats(
     settings: Settings, slack: SlackStandIn, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 
 from alerts.demo.block_kit import MAX_ALL_TEXT, all_text, problems
 from alerts.incidents.change import Change, ChangeKind, Expected, Severity, WindowOf
-from alerts.notify.backlog import Backlog
-from alerts.notify.outbox import Entry
 from alerts.notify.sink import Rejected, Retry
 from alerts.notify.slack_blocks import Look, dashboard_link, message, metadata, note_of, reply
 from alerts.notify.slack_errors import refusal
@@ -256,49 +254,6 @@ def test_slacks_refusals_are_told_apart() -> None:
     assert (odd.reason, odd.fixable) == ("other", False)
     assert isinstance(page, Rejected)
     assert "slack.api_url" in page.detail
-
-
-def entries(*told: tuple[str, ChangeKind]) -> list[Entry]:
-    return [Entry(f"{i}-0", a_change(kind, incident_id=incident, seq=i)) for i, (incident, kind) in enumerate(told, start=1)]
-
-
-def kinds(backlog: Backlog) -> list[tuple[str, str]]:
-    return [(e.change.incident_id, e.change.change.value) for e in backlog.entries() if e.change is not None]
-
-
-def test_a_burst_still_tells_what_opened_and_what_resolved() -> None:
-    backlog = Backlog(fold_above=3)
-    updated = ChangeKind.UPDATED
-    folded = backlog.extend(entries(("a", ChangeKind.OPENED), ("b", updated), ("a", updated), ("b", updated), ("a", ChangeKind.RESOLVED)))
-    assert folded == 2
-    assert kinds(backlog) == [("a", "opened"), ("b", "updated"), ("a", "resolved")]
-
-
-def test_few_changes_are_all_told() -> None:
-    backlog = Backlog(fold_above=3)
-    assert backlog.extend(entries(("a", ChangeKind.OPENED), ("a", ChangeKind.UPDATED), ("a", ChangeKind.UPDATED))) == 0
-    assert len(backlog) == 3
-
-
-@given(
-    told=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(ChangeKind)), max_size=60),
-    cuts=st.lists(st.integers(0, 60), max_size=3),
-    fold_above=st.none() | st.integers(1, 20),
-)
-def test_folding_keeps_order_milestones_and_the_newest(told: list[tuple[str, ChangeKind]], cuts: list[int], fold_above: int | None) -> None:
-    all_entries, backlog, at = entries(*told), Backlog(fold_above), 0
-    for cut in [*sorted(cuts), len(all_entries)]:
-        backlog.extend(all_entries[at:cut])
-        at = max(at, cut)
-    left = backlog.entries()
-    assert left == [e for e in all_entries if e in left]
-    gone = [e for e in all_entries if e not in left]
-    assert all(e.change is not None and e.change.change is ChangeKind.UPDATED for e in gone)
-    for incident in {i for i, _ in told}:
-        newest = [e for e in all_entries if e.change is not None and e.change.incident_id == incident][-1]
-        assert newest in left
-    if fold_above is None or len(all_entries) <= fold_above:
-        assert not gone
 
 
 def test_shown_units_are_known_for_every_measure() -> None:
