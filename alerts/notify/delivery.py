@@ -265,7 +265,7 @@ class Courier:
             await asyncio.wait_for(self._stop.wait(), timeout=seconds)
 
     async def _tidy(self) -> None:
-        """Once a minute: trim what everybody has, and say so when this sink is about to miss something."""
+        """Once a minute: trim what every sink of every replica has, and say so when this sink is about to miss something."""
         now = asyncio.get_running_loop().time()
         if now - self._tidied_at < _TIDY_EVERY:
             return

@@ -21,6 +21,8 @@ from streams.tables.keys import alerts_key
 
 #: A sink that has no cursor yet starts with the changes of the last 15 minutes: recent enough to act on, and no flood of old news.
 FIRST_LOOK_BACK_MS = 15 * 60_000
+#: What waits for a sink is kept until no replica has had it in its settings for a week: it was switched off.
+FORGET_SINK_MS = 7 * 86_400_000
 #: Delivered changes stay readable in the outbox for an hour.
 KEEP_DELIVERED_MS = 3_600_000
 
@@ -82,6 +84,11 @@ def cursor_key(namespace: str, sink: str) -> str:
     return alerts_key(namespace, f"cursor:{sink}")
 
 
+def sinks_key(namespace: str) -> str:
+    """Hash: sink -> when a replica last had it in its settings, epoch ms."""
+    return alerts_key(namespace, "sinks")
+
+
 def lease_key(namespace: str, sink: str) -> str:
     """Holds the token of the replica that delivers to `sink`."""
     return alerts_key(namespace, f"delivers:{sink}")
@@ -112,6 +119,7 @@ class Outbox:
         self._redis = redis
         self._namespace = namespace
         self._key = outbox_key(namespace)
+        self._sinks = sinks_key(namespace)
 
     async def cursor(self, sink: str) -> str:
         """Id of the last entry that `sink` is done with; for a new sink one that lies FIRST_LOOK_BACK_MS back."""
@@ -131,12 +139,19 @@ class Outbox:
         return [_entry(entry_id, dict(zip(flat[::2], flat[1::2], strict=True))) for entry_id, flat in found]
 
     async def trim(self, sinks: Sequence[str]) -> None:
-        """Remove what all `sinks` are done with and is older than KEEP_DELIVERED_MS."""
-        cursors = [_text(c) for c in await self._redis.mget([cursor_key(self._namespace, sink) for sink in sinks])]
+        """Remove what is older than KEEP_DELIVERED_MS and every sink is done with.
+
+        Those are `sinks`, which this replica has in its settings, and those that any replica had there within FORGET_SINK_MS.
+        """
+        now = await self._now()
+        await cast("Any", self._redis).hset(self._sinks, mapping=dict.fromkeys(sinks, str(now)))
+        had = await cast("Any", self._redis).hgetall(self._sinks)
+        known = [_text(sink) for sink, at in had.items() if now - int(at) < FORGET_SINK_MS]
+        cursors = [_text(c) for c in await self._redis.mget([cursor_key(self._namespace, sink) for sink in known if sink])]
         if not all(cursors):
             return
         done = min((c for c in cursors if c), key=_order)
-        old = f"{max(0, await self._now() - KEEP_DELIVERED_MS)}-0"
+        old = f"{max(0, now - KEEP_DELIVERED_MS)}-0"
         await self._redis.xtrim(self._key, minid=min(done, old, key=_order), approximate=False)
 
     async def overflows(self, cursor: str, limit: int) -> bool:

@@ -49,6 +49,7 @@ WITHOUT_TTL = {
     r"\{alerts\}:(incidents|state)": "open incidents; the resolved ones leave after alerts.keep_resolved_days",
     r"\{alerts\}:outbox": "at most alerts.outbox_length changes, delivered ones for an hour",
     r"\{alerts\}:cursor:\w+": "how far a sink is: an id of an entry",
+    r"\{alerts\}:sinks": "names of the sinks, and when a replica last had them in its settings",
     r"\{alerts\}:commits": "number of writes of incidents",
     r"\{alerts\}:fence": "number of terms of leadership",
 }
@@ -203,7 +204,7 @@ def test_every_key_ends_by_itself_or_is_known_to_stay(outcome: Told) -> None:
     assert [key for key in for_ever if not any(re.fullmatch(pattern, key) for pattern in WITHOUT_TTL)] == []
     # Every kind of key was there to be looked at.
     kinds = ["pane:", "reach:", "dwell:", "load:", "rows:", "seen:", "reports:", "meta", "panes", "registry"]
-    kinds += ["incidents", "state", "outbox", "cursor:", "slack:", "lease", "delivers:", "erased"]
+    kinds += ["incidents", "state", "outbox", "cursor:", "sinks", "slack:", "lease", "delivers:", "erased"]
     assert [kind for kind in kinds if not any(re.search(rf"[:}}]{kind}", key) for key in outcome.left)] == []
     longest = outcome.settings.streams.ladder[-1].keep + outcome.settings.streams.ladder[-1].size + 31 * 86_400
     assert max(outcome.left.values()) <= longest

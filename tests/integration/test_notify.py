@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import signal
 import sys
@@ -24,7 +25,7 @@ from redis.exceptions import RedisError
 from alerts.demo.slack_stand_in import Posted, SlackStandIn
 from alerts.incidents.change import Change, ChangeKind, Expected, Severity, WindowOf
 from alerts.notify.delivery import configured_sinks, deliver_forever
-from alerts.notify.outbox import cursor_key, lease_key, outbox_key
+from alerts.notify.outbox import cursor_key, lease_key, outbox_key, sinks_key
 from alerts.notify.sink import Rejected, SinkFactory
 from alerts.notify.slack import SlackBot
 from alerts.notify.slack_memory import SlackMemory, Told
@@ -637,6 +638,34 @@ async def test_delivered_changes_leave_the_outbox_after_an_hour(settings: Settin
     assert told(slack) == [("i-waits", 1), ("i-new", 1)]
     assert await redis.xlen(key) == 3
     assert await redis.xrange(key, min=f"{ago}-0", max=f"{ago}-0") == []
+
+
+async def test_a_replica_without_slack_keeps_what_waits_for_it_for_a_week(settings: Settings, redis: Redis, slack: SlackStandIn) -> None:
+    with_slack, namespace = by_token(settings, slack), settings.redis.namespace
+    key, hours_ago = outbox_key(namespace), int(time.time() * 1000) - 2 * 3_600_000
+    for seq, kind in ((1, OPENED), (2, RESOLVED)):
+        await redis.xadd(key, {"change": a_change("i-1", kind, seq).to_json()}, id=f"{hours_ago}-{seq}")
+    for sink, done in (("slack", 0), ("kafka", 2)):
+        await redis.set(cursor_key(namespace, sink), f"{hours_ago}-{done}")
+
+    def looked_at(registry: CollectorRegistry, sink: str) -> bool:
+        return registry.get_sample_value("campaignwatch_notify_outbox_overflow", {"sink": sink}) is not None
+
+    async def trims(settings: Settings) -> None:
+        async with delivering(settings, redis) as registry:
+            for sink in configured_sinks(settings, redis):
+                await until(functools.partial(looked_at, registry, sink))
+
+    await slack.refuse()
+    await trims(with_slack)
+    assert list(configured_sinks(settings, redis)) == ["kafka"]
+    await trims(settings)
+    assert await redis.xlen(key) == 2
+    # Nobody has had Slack in the settings for a week.
+    await redis.hset(sinks_key(namespace), "slack", str(int(time.time() * 1000) - 8 * 86_400_000))
+    await trims(settings)
+    assert await redis.xrange(key, max=f"{hours_ago}-1") == []
+    assert await redis.xlen(key) == 1
 
 
 async def test_an_outbox_that_drops_undelivered_changes_is_reported(
