@@ -42,6 +42,7 @@ FIXABLE: dict[str, str] = {
 }
 
 _REPORT = "this one message is skipped; please report it with the log line"
+_THREAD = "the reply is left out: nobody may reply there; the incident's message is up to date all the same"
 #: Refusals of one message -> what to do.
 OF_MESSAGE: dict[str, str] = dict.fromkeys(
     (
@@ -56,11 +57,10 @@ OF_MESSAGE: dict[str, str] = dict.fromkeys(
         "metadata_too_large",
         "invalid_metadata_format",
         "invalid_metadata_schema",
-        "cannot_reply_to_message",
         "thread_not_found",
     ),
     _REPORT,
-)
+) | dict.fromkeys(("cannot_reply_to_message", "restricted_action_thread_locked", "restricted_action_non_threadable_channel"), _THREAD)
 #: Those of them that a message of text alone may escape.
 OF_BLOCKS = frozenset(("invalid_blocks", "invalid_blocks_format", "invalid_payload", "invalid_attachments", "msg_blocks_too_long"))
 
@@ -75,10 +75,25 @@ TRANSIENT = frozenset(
         "service_unavailable",
         "request_timeout",
         "rollup_error",
+        # While a workspace or a channel is moved.
+        "team_added_to_org",
+        "org_login_required",
+        "external_channel_migrating",
     )
 )
-#: Answers to chat.update that mean: post a new message instead.
-GONE = frozenset(("message_not_found", "cant_update_message", "edit_window_closed", "is_inactive"))
+#: Answers to chat.update that mean: post a new message instead. Whether the channel of the settings can be posted to is seen then.
+GONE = frozenset(
+    (
+        "message_not_found",
+        "cant_update_message",
+        "edit_window_closed",
+        "is_inactive",
+        "channel_not_found",
+        "not_in_channel",
+        "is_archived",
+        "channel_is_archived",
+    )
+)
 
 
 def refusal(status: int, code: str, headers: Mapping[str, str]) -> Retry | Rejected:
@@ -94,8 +109,8 @@ def refusal(status: int, code: str, headers: Mapping[str, str]) -> Retry | Rejec
     if code in OF_MESSAGE:
         return Rejected(code, f"Slack does not accept the message ({code}): {OF_MESSAGE[code]}", fixable=False)
     if code:
-        # The code comes from outside: it goes to the log, not into a metric's label.
-        return Rejected("other", f"Slack refuses (status {status}, {code[:100]!r}); see Slack's documentation of this error", fixable=False)
+        # The code comes from outside: it goes to the log, not into a metric's label. It may pass, or be put right.
+        return Rejected("other", f"Slack refuses (status {status}, {code[:100]!r}); see Slack's documentation of this error", fixable=True)
     return Rejected("not_slack", f"status {status} without a code of Slack's; is slack.api_url or slack.webhook_url right?", fixable=True)
 
 

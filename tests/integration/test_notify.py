@@ -439,6 +439,43 @@ async def test_a_message_that_somebody_deleted_is_posted_anew(settings: Settings
     assert told(slack) == [("i-1", 2)]
 
 
+async def test_a_message_in_a_channel_that_was_lost_is_posted_anew_in_the_one_of_the_settings(settings: Settings, redis: Redis) -> None:
+    slack = SlackStandIn(channels=("#campaign-alerts", "#operations"), rate=1_000, update_rate=1_000, burst=1_000)
+    await slack.start()
+    settings = by_token(settings, slack)
+    moved = settings.model_copy(update={"slack": settings.slack.model_copy(update={"channel": "#operations"})})
+    await append(redis, settings, a_change("i-1", OPENED, 1))
+    async with delivering(settings, redis, only_slack(settings, redis)):
+        await until_all_done(redis, settings, "slack")
+    operations, lost = slack.channels["operations"], slack.channels.pop("campaign-alerts")
+    await append(redis, settings, a_change("i-1", UPDATED, 2, severity=Severity.CRITICAL), a_change("i-1", UPDATED, 3))
+    async with delivering(moved, redis, only_slack(moved, redis)) as registry:
+        await until_all_done(redis, settings, "slack")
+        assert metric(registry, "retried_total", sink="slack", reason="channel_not_found") == 0
+    await slack.stop()
+    assert [(message.channel, seqs(message)) for message in slack.top_level()] == [
+        (lost, [("i-1", 1)]),
+        (operations, [("i-1", 2), ("i-1", 3)]),
+    ]
+
+
+@pytest.mark.parametrize("error", ["channel_not_found", "not_in_channel", "is_archived"])
+async def test_a_channel_that_is_lost_for_a_while_costs_no_second_message(
+    settings: Settings, redis: Redis, slack: SlackStandIn, error: str
+) -> None:
+    settings = by_token(settings, slack)
+    await append(redis, settings, a_change("i-1", OPENED, 1))
+    async with delivering(settings, redis, only_slack(settings, redis)) as registry:
+        await until_all_done(redis, settings, "slack")
+        slack.faults.errors, slack.faults.error = -1, error
+        await append(redis, settings, a_change("i-1", UPDATED, 2))
+        await until(lambda: metric(registry, "retried_total", sink="slack", reason=error) >= 2)
+        slack.faults.errors = 0
+        await until_all_done(redis, settings, "slack")
+    assert told(slack) == [("i-1", 1), ("i-1", 2)]
+    assert len(slack.messages) == 1
+
+
 _REPLICA = """
 import asyncio, sys
 from datetime import UTC, datetime
