@@ -81,6 +81,8 @@ def examine(meta: Meta, log: LogState, *, believed: int = -1, sent_back: bool = 
     offset that was asked for and sent the reader to an earlier one.
     """
     after = replace(meta, topic_id=log.topic_id or meta.topic_id, retired=0)
+    if log.committed >= 0 and log.committed_by is Committer.WORKER:
+        after.marks_kept = 1
     if meta.topic_id and log.topic_id and meta.topic_id != log.topic_id:
         after = replace(after, start_offset=log.earliest, applied_offset=-1, committed=log.committed)
         after = replace(after, read=0, applied=0, duplicate=0, too_late=0, quarantined=0)
@@ -110,7 +112,6 @@ def examine(meta: Meta, log: LogState, *, believed: int = -1, sent_back: bool = 
         found.append(Finding(Break.GROUP_OFFSETS_MOVED, 0, detail))
     if log.committed >= 0:
         after.committed = log.committed
-        after.marks_kept = 1 if log.committed_by is Committer.WORKER else meta.marks_kept
     return after, found
 
 

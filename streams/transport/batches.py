@@ -102,10 +102,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         # Faust has no setting for it. The fetcher is made with it when the consumer starts.
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         keep_columns(consumer)
-        commit, mark = consumer.commit, self._mark
+        commit = consumer.commit
 
         async def commit_marked(offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
-            await commit({tp: OffsetAndMetadata(at.offset, mark) for tp, at in offsets.items()})
+            await commit({tp: OffsetAndMetadata(at.offset, self._mark) for tp, at in offsets.items()})
 
         # Faust leaves no way to say what goes with an offset.
         consumer.commit = commit_marked
