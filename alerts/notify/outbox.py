@@ -189,7 +189,10 @@ class Lease:
         while True:
             await asyncio.sleep(self._ttl / 3)
             try:
-                if not await asyncio.wait_for(self._extend(_RENEW), timeout=self._ttl / 3):
+                # Python 3.11's wait_for would take no notice of being cancelled in the moment in which the answer comes.
+                async with asyncio.timeout(self._ttl / 3):
+                    held = await self._extend(_RENEW)
+                if not held:
                     return
             except (RedisError, OSError, TimeoutError):
                 # Redis may be back before the lease runs out; until then nobody else can take it.
