@@ -40,7 +40,7 @@ class Coefficients:
     #: Bytes of a spend report, and of a campaign in the registry.
     report_bytes: float
     campaign_bytes: float
-    #: Bytes of a worker's memory for an event id; MiB of a worker that holds nothing yet.
+    #: Bytes of a worker's memory for an event id; MiB of a worker that holds nothing yet, the process of its pages with it.
     worker_bytes_per_id: float
     worker_base_mib: float
     #: Workers, and masters of a Redis Cluster, that were run together at most.
