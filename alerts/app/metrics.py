@@ -6,11 +6,11 @@ from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.exposition import choose_encoder
 
 from alerts.incidents.change import Change, Severity
 from alerts.incidents.incident import Incident
 from alerts.rules.model import Rule
+from streams.metrics.exposition import exposition
 
 _TICK_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 #: How a tick may end. `no_data`: no watermark yet; `behind`: the tables are older than alerts.max_lag; `nothing_new`: judged already.
@@ -74,5 +74,4 @@ class AlertsMetrics:
 
     def render(self, accept: str, /) -> tuple[bytes, str]:
         """The exposition and its content type, OpenMetrics where the Accept header prefers it."""
-        encoder, content_type = choose_encoder(accept)
-        return encoder(self.registry), content_type
+        return exposition(self.registry, accept)

@@ -95,16 +95,18 @@ class SlackBot:
     async def deliver(self, change: Change) -> None:
         """Show the change in the incident's message, new or updated, and reply in its thread where that is due."""
         told = await self._memory.recall(change.incident_id)
+        belated = False
         if not told.covers(change):
-            told = await self._show(change, told)
+            before, told = told, await self._show(change, told)
+            belated = told.reply == before.reply
             await self._memory.remember(change.incident_id, told)
         if told.seq == change.seq and told.reply:
             answered = replace(told, reply="", broadcast="")
             try:
                 await self._reply(change, told)
             except Rejected as rejected:
-                if not rejected.fixable:
-                    # No later change is to try the same reply again.
+                if belated or not rejected.fixable:
+                    # It was refused for a change before already, or will be for all that come: none is to wait for it any more.
                     await self._memory.remember(change.incident_id, answered)
                 raise
             await self._memory.remember(change.incident_id, answered)

@@ -11,13 +11,13 @@ from typing import Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from streams.api.health import Health
 from streams.api.incidents import StoredIncidents
 from streams.api.server import build_app, serve
 from streams.config import Settings
 from streams.errors import UserError
+from streams.metrics.exposition import exposition
 from streams.metrics.kpis import KpiMetrics
 from streams.redis_client import connect
 from streams.stopping import end_step
@@ -41,7 +41,13 @@ class Line:
         self._numbers = count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._unanswered = 0
+        self._heard_at = self._loop.time()
         self.closed = asyncio.Event()
+
+    @property
+    def silent(self) -> float:
+        """Seconds since the worker answered anything."""
+        return self._loop.time() - self._heard_at
 
     def listen(self) -> None:
         """Take in what the worker answers, in a thread."""
@@ -75,8 +81,14 @@ class Line:
 
     def _heard(self, number: int, answer: Any) -> None:
         self._unanswered -= 1
-        if number in self._waiting and not self._waiting[number].done():
-            self._waiting[number].set_result(answer)
+        self._heard_at = self._loop.time()
+        waiting = self._waiting.get(number)
+        if waiting is None or waiting.done():
+            return
+        if isinstance(answer, Exception):
+            waiting.set_exception(answer)
+        else:
+            waiting.set_result(answer)
 
 
 async def serve_until_told(settings: Settings, worker: Connection) -> None:
@@ -94,14 +106,14 @@ async def serve_until_told(settings: Settings, worker: Connection) -> None:
             theirs, content_type = await line.ask(accept)
         except OSError as error:
             raise web.HTTPServiceUnavailable(reason="the worker does not answer for its metrics") from error
-        encoder, _ = choose_encoder(accept)
-        return theirs.removesuffix(_END) + encoder(registry), content_type
+        return theirs.removesuffix(_END) + exposition(registry, accept)[0], content_type
 
     async def health() -> Health:
         try:
             found: Health = await line.ask(None)
         except OSError:
-            return Health(alive=False, ready=False, details={"silent": "the worker does not answer at all"})
+            # A processor that is busy elsewhere is no reason to start it again.
+            return Health(alive=line.silent < settings.streams.stuck_after, ready=False, details={"silent_seconds": round(line.silent, 1)})
         return found
 
     app = build_app(

@@ -8,6 +8,7 @@ and asks the worker over a pair of sockets for what only that knows: its health 
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import signal
 import threading
@@ -21,8 +22,10 @@ from streams.api.health import Health
 from streams.config import Settings
 from streams.errors import UserError
 
-#: Seconds that requests in flight and connections get when the pages are closed.
-_CLOSING = 1.5
+log = logging.getLogger(__name__)
+
+#: Seconds that requests in flight and connections get when the pages are closed, and that the worker's loop may be held up for it.
+_CLOSING, _MOMENT = 1.5, 0.2
 
 #: The worker's metrics, in the form that an Accept header prefers: the exposition and its content type.
 Render = Callable[[str], tuple[bytes, str]]
@@ -41,6 +44,7 @@ class Pages:
         self._process.start()
         theirs.close()
         self._sending = threading.Lock()
+        self._started = False
         self._ended: Future[None] = _running()
 
     def __enter__(self) -> Pages:
@@ -56,6 +60,7 @@ class Pages:
 
         Raises UserError when the address is taken or the pages would be open to all.
         """
+        self._started = True
         served: Future[int] = _running()
         threading.Thread(target=self._talk, args=(render, health, served), name="answers to the pages", daemon=True).start()
         self._send(None)
@@ -68,15 +73,20 @@ class Pages:
 
     async def stop(self) -> None:
         """Close the port; requests in flight get a moment."""
-        self._send(None)
-        await asyncio.to_thread(self._process.join, _CLOSING)
+        if self._started:
+            self._send(None, wait=_MOMENT)
+            await asyncio.to_thread(self._process.join, _CLOSING)
 
-    def _send(self, message: Any) -> None:
+    def _send(self, message: Any, *, wait: float = -1) -> None:
+        """A process that reads nothing any more keeps whoever sends waiting, but others for `wait` s only."""
+        if not self._sending.acquire(timeout=wait):
+            return
         try:
-            with self._sending:
-                self._line.send(message)
+            self._line.send(message)
         except OSError:
             pass  # It has ended, which whoever reads from it is told.
+        finally:
+            self._sending.release()
 
     def _talk(self, render: Render, health: Callable[[], Health], served: Future[int]) -> None:
         """The first message is the port, or why there is none; all others are questions: a number, and an Accept header or None."""
@@ -88,11 +98,19 @@ class Pages:
                 served.set_exception(UserError(port))
             while True:
                 number, accept = self._line.recv()
-                self._send((number, health() if accept is None else render(accept)))
+                self._send((number, self._answer(render, health, accept)))
         except (EOFError, OSError):
             if not served.done():
                 served.set_exception(RuntimeError("the process that serves the pages did not start; see the log above"))
             self._ended.set_result(None)
+
+    def _answer(self, render: Render, health: Callable[[], Health], accept: str | None) -> Any:
+        try:
+            return health() if accept is None else render(accept)
+        except Exception as error:
+            # All other questions are to be answered.
+            log.exception("the pages' question could not be answered")
+            return error
 
 
 def _running() -> Future[Any]:

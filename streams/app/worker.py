@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import Any, cast
 
 import faust
 from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from streams.app.eviction import EvictionWatch
 from streams.app.owners import AssignedPartitions
@@ -20,6 +20,7 @@ from streams.app.upkeep import Upkeep
 from streams.config import INPUT_TOPICS, Settings
 from streams.garbage import collect_seldom
 from streams.kafka import connection, consumer_group, faust_credentials
+from streams.metrics.exposition import exposition
 from streams.metrics.ingest import IngestMetrics
 from streams.quarantine.record import LARGEST_RECORD
 from streams.redis_client import connect
@@ -91,14 +92,10 @@ async def run(settings: Settings, stop: asyncio.Event, pages: Pages) -> None:
     beside: list[asyncio.Task[None]] = []
     state = state_of(settings, owners, eviction)
 
-    def metrics(accept: str) -> tuple[bytes, str]:
-        encoder, content_type = choose_encoder(accept)
-        return encoder(registry), content_type
-
     async def start() -> None:
         collect_seldom()
         await producer.start()
-        port = await pages.start(metrics, state.health)
+        port = await pages.start(partial(exposition, registry), state.health)
         beside.append(asyncio.create_task(state.run(), name="state for the pages"))
         beside.append(asyncio.create_task(Upkeep(settings, redis, owners).run(), name="upkeep"))
         beside.append(asyncio.create_task(owners.ends.run(), name="ends of the log"))

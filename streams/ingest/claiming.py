@@ -20,6 +20,9 @@ from streams.tables.store import Fenced, PartitionStore
 
 log = logging.getLogger(__name__)
 
+#: Members that one command names; Lua takes no more than some thousands of arguments at once.
+_AT_ONCE = 500
+
 
 class CannotClaim(Exception):
     """The partition cannot be claimed now; trying again may help. The message says why and what to do."""
@@ -149,17 +152,21 @@ async def _claim_whole(store: PartitionStore, meta: Meta, state: LogState, now: 
     if not gone:
         return meta, []
     what = f"{len(gone)} panes of the tables are gone from Redis"
-    if state.earliest <= meta.start_offset:
+    if state.earliest <= meta.start_offset and meta.topic_id in ("", state.topic_id) and not await _hold_more_than_log(store):
         finding = Finding(Break.TABLES_FELL_BACK, meta.read, f"{what}; counting anew from offset {state.earliest}")
         return await _count_anew(store, meta, state, finding, now)
-    detail = (
-        f"{what}, and the log begins at offset {state.earliest}: what they held is missing; `campaignwatch rebuild` counts what the log has"
-    )
+    detail = f"{what}, and the log has not all that they held: it is missing; `campaignwatch rebuild` counts what the log has"
     finding = Finding(Break.TABLES_FELL_BACK, 0, detail)
-    commands: list[Command] = [("ZREM", store.keys.panes(), *(pane_name(*pane) for pane in gone))]
+    names = [pane_name(*pane) for pane in gone]
+    commands: list[Command] = [("ZREM", store.keys.panes(), *names[i : i + _AT_ONCE]) for i in range(0, len(names), _AT_ONCE)]
     commands += [("HSET", store.keys.notes(), kind, packed) for kind, packed in noted([finding], await store.notes(), now).items()]
     await store.apply(meta.applied_offset, meta, commands)
     return meta, [finding]
+
+
+async def _hold_more_than_log(store: PartitionStore) -> bool:
+    """Whether the tables still count records of a topic that was deleted, or that the log lost."""
+    return bool({Break.TOPIC_RECREATED.value, Break.LOG_TRUNCATED.value} & (await store.notes()).keys())
 
 
 async def _count_anew(store: PartitionStore, meta: Meta, state: LogState, finding: Finding, now: int) -> tuple[Meta, list[Finding]]:

@@ -88,7 +88,7 @@ async def rebuild(
         if lost and not accept_loss:
             raise RebuildError(_what_is_lost(lost))
         for generation in await generations.left_over(redis, settings):
-            await generations.delete(redis, settings, generation)
+            await _delete(redis, settings, generation)
         result = Rebuilt(in_use + 1, 0, 0.0, partitions=len(topics), lost=lost)
         async with _owning(settings, redis, source, sender, topics, in_use) as owners:
             await _catch_up(source, owners, began, tell)
@@ -102,11 +102,15 @@ async def rebuild(
         await asyncio.sleep(grace)
         result.taken_over = await _taken_over(settings, redis, list(topics), result.generation)
         if not keep_old:
-            try:
-                result.deleted = await generations.delete(redis, settings, in_use)
-            except generations.InUse:
-                raise RebuildError(_SWITCHED_BACK) from None
+            result.deleted = await _delete(redis, settings, in_use)
         return result
+
+
+async def _delete(redis: Redis, settings: Settings, generation: int) -> int:
+    try:
+        return await generations.delete(redis, settings, generation)
+    except generations.InUse:
+        raise RebuildError(_SWITCHED_BACK) from None
 
 
 @asynccontextmanager

@@ -10,12 +10,14 @@ from streams.config import Settings
 from streams.tables.generations import generation_in_use, tables_namespace
 from streams.tables.keys import PartitionKeys, partitions_key
 
-#: KEYS[1] the hash topic -> partitions, and topic#id -> the broker's id of it. ARGV: topic, partitions and id as the broker says.
-#: Returns what was known before if that is news, else false. A topic only ever grows: who knows of fewer partitions has asked before.
+#: KEYS[1] the hash topic -> partitions, topic#id -> the broker's id of it, and topic#before -> the one that it had before. ARGV: topic,
+#: partitions and id as the broker says. Returns what was known before if that is news, else false. Whoever knows of the topic before, or of
+#: fewer partitions, has asked earlier than others: a topic only ever grows.
 _SWAP = """
-local known = redis.call('HGET', KEYS[1], ARGV[1])
-if redis.call('HGET', KEYS[1], ARGV[1] .. '#id') == ARGV[3] and tonumber(known or '0') >= tonumber(ARGV[2]) then return false end
+local known, id, before = unpack(redis.call('HMGET', KEYS[1], ARGV[1], ARGV[1] .. '#id', ARGV[1] .. '#before'))
+if before == ARGV[3] or (id == ARGV[3] and tonumber(known or '0') >= tonumber(ARGV[2])) then return false end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], ARGV[1] .. '#id', ARGV[3])
+if id and id ~= ARGV[3] then redis.call('HSET', KEYS[1], ARGV[1] .. '#before', id) end
 return known
 """
 

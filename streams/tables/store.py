@@ -112,22 +112,22 @@ class PartitionStore:
     async def clear(self, before: Meta, after: Meta, notes: Mapping[str, bytes]) -> None:
         """Delete everything of the partition but its notes, then begin anew with `after` and these `notes`. Raises Fenced.
 
-        Only for tables that this version cannot read, after a claim that found `before`. `meta` goes last, in one step with what replaces
-        it: whoever claims tables that were half deleted finds their old form and does it again. Once another is the writer, nothing is
-        deleted any more.
+        Only for tables that cannot be gone on with, after a claim that found `before`. `meta` and the index of panes go last, in one step
+        with what replaces them: whoever claims tables that were half deleted finds an old form, or panes that are gone, and does it again.
+        Once another is the writer, nothing is deleted any more.
         """
-        meta, kept = self.keys.meta().encode(), self.keys.notes().encode()
+        meta, kept, index = self.keys.meta().encode(), self.keys.notes().encode(), self.keys.panes().encode()
         escaped = "".join(f"\\{c}" if c in "*?[]\\" else c for c in self.keys.tag)
         gone: list[bytes] = []
         async for key in self._redis.scan_iter(match=f"{escaped}*", count=1_000):
-            if key not in (meta, kept):
+            if key not in (meta, kept, index):
                 gone.append(key)
             if len(gone) >= _KEYS_PER_STEP:
                 await self.apply(before.applied_offset, before, [("UNLINK", *gone)])
                 gone.clear()
         last: list[Command] = [("UNLINK", *gone)] if gone else []
         last += [("HSET", kept, kind, note) for kind, note in notes.items()]
-        last += [("DEL", meta), ("HSET", meta, "writer", self._writer)]
+        last += [("UNLINK", index), ("DEL", meta), ("HSET", meta, "writer", self._writer)]
         await self.apply(before.applied_offset, after, last)
 
     async def known_panes(self) -> list[PaneId]:
@@ -146,7 +146,9 @@ class PartitionStore:
             some = known[first : first + _KEYS_PER_STEP]
             if await self._redis.exists(*(self.keys.pane(*pane) for pane in some)) < len(some):
                 lost += [pane for pane in some if not await self._redis.exists(self.keys.pane(*pane))]
-        return lost
+        # The owner may have deleted some meanwhile, pane and entry in one step.
+        still = set(await self.known_panes()) if lost else set()
+        return [pane for pane in lost if pane in still]
 
     async def erased(self, key: str) -> Erased:
         """Users that events of the past must not bring back."""

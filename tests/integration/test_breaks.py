@@ -236,6 +236,8 @@ async def test_who_knows_of_fewer_partitions_than_another_worker_has_asked_befor
         assert [await counts.swap("clicks", number, "one") for number in (4, 5, 4, 5, 4)] == [None, 4, None, None, None]
         assert await counts.swap("clicks", 2, "two") == 5, "made again"
         assert await counts.swap("clicks", 2, "two") is None
+        assert await counts.swap("clicks", 5, "one") is None, "a worker that has not heard of it yet"
+        assert await counts.swap("clicks", 3, "two") == 2
 
 
 @pytest.mark.apache

@@ -428,6 +428,26 @@ async def test_a_lost_answer_repeats_one_message_at_most(settings: Settings, red
     assert told(slack) == [("i-1", 1), ("i-1", 1), ("i-1", 2)]
 
 
+async def test_a_reply_that_slack_refuses_holds_up_its_own_change_only(settings: Settings, redis: Redis, slack: SlackStandIn) -> None:
+    settings = by_token(settings, slack)
+    sink = SlackBot(settings, SlackMemory(redis, settings.redis.namespace))
+    await sink.deliver(a_change("i-1", OPENED, 1))
+    slack.faults.replies_refused, slack.faults.error = 10, "some_code_of_the_future"
+    grave = a_change("i-1", UPDATED, 2, severity=Severity.CRITICAL)
+    for _ in range(2):
+        with pytest.raises(Rejected) as refused:
+            await sink.deliver(grave)
+        assert refused.value.fixable, "it may pass"
+    # It was given up; the next one owes the same reply, tries it once, and is done.
+    newer = a_change("i-1", UPDATED, 3, severity=Severity.CRITICAL)
+    with pytest.raises(Rejected):
+        await sink.deliver(newer)
+    await sink.deliver(newer)
+    await sink.deliver(a_change("i-1", UPDATED, 4, severity=Severity.CRITICAL))
+    assert told(slack) == [("i-1", seq) for seq in (1, 2, 3, 4)]
+    assert slack.faults.replies_refused == 7
+
+
 async def test_a_message_that_somebody_deleted_is_posted_anew(settings: Settings, redis: Redis, slack: SlackStandIn) -> None:
     settings = by_token(settings, slack)
     await append(redis, settings, a_change("i-1", OPENED, 1))

@@ -22,8 +22,8 @@ from streams.config import Kafka, Settings, Streams, Topic
 from streams.config import Redis as RedisSettings
 from streams.events.refusal import Refusal
 from streams.ingest import owner
-from streams.ingest.claiming import Share
-from streams.ingest.continuity import LogState
+from streams.ingest.claiming import Share, claim, note
+from streams.ingest.continuity import Break, Finding, LogState
 from streams.ingest.facts import facts_of
 from streams.ingest.flush import Flush, PartitionFlusher
 from streams.ingest.owner import PartitionOwner
@@ -31,7 +31,9 @@ from streams.ingest.records import Records
 from streams.metrics.ingest import IngestMetrics
 from streams.privacy.erased import ERASING
 from streams.redis_errors import as_redis_errors
+from streams.tables import store
 from streams.tables.generations import PartitionTables
+from streams.tables.keys import pane_name
 from streams.tables.meta import Meta
 from streams.tables.opentables import Command, OpenTables
 from streams.tables.reader import TableReader
@@ -93,16 +95,16 @@ def click(number: int, campaign: str, now: int) -> dict[str, Any]:
     return {"event_id": f"e-{number}", "occurred_at": now, "campaign_id": campaign, "channel": "search", "cost": "0.01"}
 
 
+def settings_of(redis_url: str, limits: Streams = AT_ONCE) -> Settings:
+    return Settings(kafka=Kafka(topic_prefix="t", session_timeout=2.0), redis=RedisSettings(url=redis_url), streams=limits)
+
+
 @asynccontextmanager
 async def owning(
     redis_url: str, kafka: FakeLog, limits: Streams = AT_ONCE, clock: Callable[[], float] = time.time
 ) -> AsyncIterator[Callable[[], Any]]:
     """An owner that is fed from the log; gives a function that reads its ledger."""
-    settings = Settings(
-        kafka=Kafka(topic_prefix="t", session_timeout=2.0),
-        redis=RedisSettings(url=redis_url),
-        streams=limits,
-    )
+    settings = settings_of(redis_url, limits)
     redis = client_of(redis_url)
     tables = PartitionTables(redis, settings, "t.clicks", 0)
     metrics = IngestMetrics(CollectorRegistry())
@@ -248,6 +250,80 @@ async def test_panes_that_redis_lost_under_an_owner_are_counted_again(redis_url:
         (entry,) = await until(ledger, lambda found: bool(found[0].notes) and found[0].read == 120)
         assert (entry.applied, set(entry.notes)) == (120, {"tables_fell_back"})
         assert {key async for key in redis.scan_iter(match="*:pane:*")} == set(gone)
+
+
+async def lose(redis: Any, what: str) -> None:
+    """Delete keys of the partition as nobody should: one pane, or its bookkeeping."""
+    pattern = "*:pane:*" if what == "panes" else "*:meta"
+    assert await redis.delete(*[key async for key in redis.scan_iter(match=pattern)][:1]) == 1
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5])
+@pytest.mark.parametrize("what", ["panes", "bookkeeping"])
+async def test_counting_anew_that_was_interrupted_is_begun_again(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, what: str, steps: int
+) -> None:
+    async with owning(redis_url, FakeLog(log_of(*["good"] * 120))) as ledger, client_of(redis_url) as redis:
+        await until(ledger, partial(has_read, 120))
+    settings, state, now = settings_of(redis_url), LogState(0, 120), int(time.time() * 1000)
+    real, done = PartitionStore.apply, 0
+
+    async def interrupted(self: PartitionStore, expected_offset: int, meta: Meta, commands: Sequence[Command]) -> None:
+        nonlocal done
+        if commands and commands[0][0] == "UNLINK":
+            done += 1
+            if done > steps:
+                raise RedisTimeoutError
+        await real(self, expected_offset, meta, commands)
+
+    async with client_of(redis_url) as redis:
+        tables = PartitionTables(redis, settings, "t.clicks", 0)
+        await lose(redis, what)
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "_KEYS_PER_STEP", 1)
+            patched.setattr(PartitionStore, "apply", interrupted)
+            with pytest.raises(RedisTimeoutError):
+                await claim(Topic.CLICKS, settings, tables, state, now)
+        claimed = await claim(Topic.CLICKS, settings, tables, state, now)
+        assert [finding.kind for finding in claimed.findings] == [Break.TABLES_FELL_BACK]
+        assert claimed.flusher.meta.next_offset == 0
+        tag = claimed.store.keys.tag
+        left = {key.decode().removeprefix(tag) async for key in redis.scan_iter() if key.decode().startswith(tag)}
+        assert left == {"meta", "notes", "settings"}, "nothing is counted on top of what was there"
+
+
+async def test_what_the_tables_hold_of_a_deleted_topic_is_not_given_up_for_a_pane(redis_url: str) -> None:
+    async with owning(redis_url, FakeLog(log_of(*["good"] * 120))) as ledger, client_of(redis_url) as redis:
+        await until(ledger, partial(has_read, 120))
+    settings, now = settings_of(redis_url), int(time.time() * 1000)
+    async with client_of(redis_url) as redis:
+        tables = PartitionTables(redis, settings, "t.clicks", 0)
+        _, of_partition = await tables.open()
+        await note(of_partition, [Finding(Break.TOPIC_RECREATED, 7, "made again")], now)
+        panes = len(await of_partition.known_panes())
+        await lose(redis, "panes")
+        claimed = await claim(Topic.CLICKS, settings, tables, LogState(0, 120), now)
+        assert [(found.kind, found.records) for found in claimed.findings] == [(Break.TABLES_FELL_BACK, 0)]
+        assert claimed.flusher.meta.next_offset == 120
+        assert len(await of_partition.known_panes()) == panes - 1
+
+
+async def test_panes_that_the_owner_itself_deletes_meanwhile_are_not_lost(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with owning(redis_url, FakeLog(log_of(*["good"] * 120))) as ledger, client_of(redis_url) as redis:
+        await until(ledger, partial(has_read, 120))
+        _, of_partition = await PartitionTables(redis, settings_of(redis_url), "t.clicks", 0).open()
+        known = redis.zrange
+
+        async def and_then_expired(*asked: Any) -> Any:
+            members = await known(*asked)
+            monkeypatch.setattr(redis, "zrange", known)
+            pane = (await of_partition.known_panes())[0]
+            await redis.delete(of_partition.keys.pane(*pane))
+            await redis.zrem(of_partition.keys.panes(), pane_name(*pane))
+            return members
+
+        monkeypatch.setattr(redis, "zrange", and_then_expired)
+        assert await of_partition.lost_panes(0) == []
 
 
 async def test_a_clock_that_was_set_back_holds_no_watermark(redis_url: str) -> None:

@@ -10,7 +10,7 @@ from urllib.request import Request, urlopen
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from streams.config import Settings, Topic
+from streams.config import Settings, Streams, Topic
 from tests.integration.conftest import CreateTopics
 from tests.integration.processes import run
 from tests.integration.workers import Worker, applied, get, rows, send, until, worker
@@ -31,8 +31,8 @@ def exists(pid: int) -> bool:
         return False
 
 
-def open_metrics(url: str) -> str:
-    with urlopen(Request(f"{url}/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}), timeout=10) as answer:
+def metrics(url: str, accept: str) -> str:
+    with urlopen(Request(f"{url}/metrics", headers={"Accept": accept}), timeout=10) as answer:
         return str(answer.read().decode())
 
 
@@ -41,12 +41,22 @@ async def test_the_metrics_of_worker_and_pages_are_one_exposition(settings: Sett
     sent = await send(settings, Topic.CLICKS, [{"event_id": "1", "occurred_at": 1_790_000_000_000, "campaign_id": "c-1"}])
     with worker(settings, tmp_path) as one:
         await applied(one.url, sent)
-        said = open_metrics(one.url)
+        said = metrics(one.url, "application/openmetrics-text; version=1.0.0")
         assert said.endswith("# EOF\n") and said.count("# EOF") == 1
         names = [family.name for family in text_string_to_metric_families(said)]  # type: ignore[no-untyped-call]
         assert len(names) == len(set(names))
         # Of the worker, of the tables, of the pages.
         assert {"campaignwatch_visible_seconds", "campaignwatch_kpi", "campaignwatch_http_connections"} <= set(names)
+
+
+async def test_an_accept_header_that_cannot_be_read_costs_nobody_the_metrics(
+    settings: Settings, make_topics: CreateTopics, tmp_path: Path
+) -> None:
+    await make_topics(settings)
+    with worker(settings, tmp_path) as one:
+        for accept in ("text/plain;version=x", "application/openmetrics-text; version=", ";;;=,q=1"):
+            assert "campaignwatch_events_total" in metrics(one.url, accept)
+        assert get(f"{one.url}/healthz")[0] == 200
 
 
 async def test_pages_without_a_worker_end(settings: Settings, make_topics: CreateTopics, tmp_path: Path) -> None:
@@ -71,11 +81,13 @@ async def test_a_worker_without_pages_ends_and_has_lost_nothing(settings: Settin
 
 
 async def test_of_a_worker_that_stands_still_the_pages_tell(settings: Settings, make_topics: CreateTopics, tmp_path: Path) -> None:
+    settings = settings.model_copy(update={"streams": Streams(http_port=0, stuck_after=4.0)})
     await make_topics(settings)
     with worker(settings, tmp_path) as one:
         one.pause()
+        assert (await until(lambda: get(f"{one.url}/readyz"), lambda found: found[0] == 503))[1]["alive"], "it may be busy only"
         _, content = await until(lambda: get(f"{one.url}/healthz"), lambda found: found[0] == 503)
-        assert content["details"] == {"silent": "the worker does not answer at all"}
+        assert content["details"]["silent_seconds"] >= 4.0
         assert get(f"{one.url}/metrics")[0] == 503
         # The tables are there all the same.
         assert rows(one.url, "total", window="5m") == {}
