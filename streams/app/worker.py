@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from functools import partial
 from typing import Any, cast
@@ -32,6 +33,9 @@ log = logging.getLogger(__name__)
 _POLL_INTERVAL = 24 * 3_600.0
 #: Batches that wait in an agent's queue; each is up to 1 MiB of records.
 _QUEUED_BATCHES = 8
+#: Seconds for which a thread keeps the interpreter while another wants it. The threads that fetch and decode want it often and briefly; at
+#: Python's own 0.005 a worker took 2 to 3 % less in each of three pairs of runs.
+_TURN = 0.001
 #: Seconds for each step of an orderly end; together they leave some of what `streams.stopping` allows.
 _APPLYING, _LEAVING, _CLOSING = 4.0, 2.0, 0.5
 
@@ -94,6 +98,7 @@ async def run(settings: Settings, stop: asyncio.Event, pages: Pages) -> None:
 
     async def start() -> None:
         collect_seldom()
+        sys.setswitchinterval(_TURN)
         await producer.start()
         port = await pages.start(partial(exposition, registry), state.health)
         beside.append(asyncio.create_task(state.run(), name="state for the pages"))

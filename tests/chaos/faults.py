@@ -41,7 +41,7 @@ _FREEZE = (SESSION_TIMEOUT + 3.5, SESSION_TIMEOUT + 6.5)
 _LONG = (SESSION_TIMEOUT + 1.0, SESSION_TIMEOUT + 3.0)
 
 _OF_PROCESSES = (
-    Kind("kill-worker", "kill -9 of a worker, restarted after a while", on_processes.kill_worker, 9),
+    Kind("kill-worker", "kill -9 of a worker, restarted after a while", on_processes.kill_worker, 12),
     Kind("kill-heir", "kill -9 of a worker, and of the one that takes over, while it does", on_processes.kill_heir, 0.5, (0.5, 2.0)),
     Kind("kill-starting", "kill -9 of a worker that starts", on_processes.kill_starting, 1, (0.5, 5.0)),
     Kind("stop-worker", "SIGTERM to a worker, started again", on_processes.stop_worker, 2),
@@ -58,6 +58,7 @@ _OF_REDIS = (
     Kind("power-cut-redis", "the same, and the end of its file is torn off", on_redis.power_cut_of_redis, 1.5, needs=_FILE, loses=True),
     Kind("restore-redis", "Redis comes back from a copy that is some seconds old", on_redis.restore_redis, 2, (1.0, 6.0), _FILE, True),
     Kind("empty-redis", "FLUSHALL", on_redis.empty_redis, 1, loses=True),
+    Kind("lose-bookkeeping", "DEL of the bookkeeping of one partition alone", on_redis.lose_bookkeeping, 1, loses=True),
     Kind("freeze-redis", "Redis stands still (SIGSTOP), mostly for longer than redis.timeout", on_redis.freeze_redis, 1.5, (0.5, 5.0)),
     Kind(
         "full-redis",

@@ -87,6 +87,18 @@ async def empty_redis(arena: Arena, _planned: Planned) -> None:
         await _tell_all(arena, "FLUSHALL")
 
 
+async def lose_bookkeeping(arena: Arena, planned: Planned) -> None:
+    """As an eviction policy or somebody's DEL would: one key, and nothing else of its partition."""
+    async with arena.alone("redis"):
+        for node in arena.servers.redis.nodes:
+            client = Redis(host=ports.HOST, port=node.port, socket_timeout=10.0)
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                found = sorted([key async for key in client.scan_iter(match="*}:meta", count=1_000)])
+                if found:
+                    await client.delete(found[int(planned.pick * len(found))])
+            await client.aclose()
+
+
 async def kill_scripts(arena: Arena, planned: Planned) -> None:
     async with arena.alone("redis"):
         until = asyncio.get_running_loop().time() + planned.lasts
