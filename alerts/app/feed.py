@@ -24,9 +24,9 @@ Ints = NDArray[np.int64]
 FINE_STEPS, MINUTE_STEPS, QUARTER_STEPS, HOUR_STEPS = 96, 120, 104, 168
 #: What is read again with each new step, for events that came late.
 FINE_AGAIN, MINUTE_AGAIN, QUARTER_AGAIN, HOUR_AGAIN = 3 * MINUTE, 5 * MINUTE, HOUR, HOUR
-#: Steps that are read again at each tick, round and round, for what comes later still, as spend reports do: a whole strip within five
-#: minutes, the hours within half of one.
-ROUND, HOURS_ROUND = 5, 1
+#: Steps that are read again at each tick, round and round, for what comes later still, as spend reports do: a whole strip within a
+#: quarter of an hour, the hours within half of one.
+ROUND, HOURS_ROUND = 2, 1
 #: Panes that must be kept: step and span in ms, and what for.
 NEEDED_PANES = ((FINE, 20 * MINUTE, "windows of seconds"), (MINUTE, 130 * MINUTE, "baselines"), (QUARTER, 27 * HOUR, "budgets"))
 #: Steps that are read at a time.
