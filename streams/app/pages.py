@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any
 
 from streams.api.health import Health
@@ -50,7 +49,7 @@ class Pages:
     def __enter__(self) -> Pages:
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.join()
         self._line.close()

@@ -16,12 +16,9 @@ from streams.panes.ladder import Ladder
 from streams.tables.keys import pane_name
 from streams.tables.meta import FORMAT, OLDEST_READABLE, Meta
 from streams.tables.opentables import Command, OpenTables
-from streams.tables.store import Fenced, PartitionStore
+from streams.tables.store import AT_ONCE, Fenced, PartitionStore
 
 log = logging.getLogger(__name__)
-
-#: Members that one command names; Lua takes no more than some thousands of arguments at once.
-_AT_ONCE = 500
 
 
 class CannotClaim(Exception):
@@ -158,7 +155,7 @@ async def _claim_whole(store: PartitionStore, meta: Meta, state: LogState, now: 
     detail = f"{what}, and the log has not all that they held: it is missing; `campaignwatch rebuild` counts what the log has"
     finding = Finding(Break.TABLES_FELL_BACK, 0, detail)
     names = [pane_name(*pane) for pane in gone]
-    commands: list[Command] = [("ZREM", store.keys.panes(), *names[i : i + _AT_ONCE]) for i in range(0, len(names), _AT_ONCE)]
+    commands: list[Command] = [("ZREM", store.keys.panes(), *names[i : i + AT_ONCE]) for i in range(0, len(names), AT_ONCE)]
     commands += [("HSET", store.keys.notes(), kind, packed) for kind, packed in noted([finding], await store.notes(), now).items()]
     await store.apply(meta.applied_offset, meta, commands)
     return meta, [finding]

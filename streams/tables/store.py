@@ -24,8 +24,8 @@ from streams.tables.opentables import Command, OpenTables, PaneId
 
 _SCRIPTS = {name: resources.files(__package__).joinpath(f"{name}.lua").read_text() for name in ("apply", "claim")}
 
-#: Lua takes no more than some thousands of arguments at once.
-_KEYS_PER_STEP = 500
+#: Keys or members that one command names: Lua takes no more than some thousands of arguments at once.
+AT_ONCE = 500
 #: Packed without waiting for a thread.
 _FEW_COMMANDS = 10
 
@@ -122,7 +122,7 @@ class PartitionStore:
         async for key in self._redis.scan_iter(match=f"{escaped}*", count=1_000):
             if key not in (meta, kept, index):
                 gone.append(key)
-            if len(gone) >= _KEYS_PER_STEP:
+            if len(gone) >= AT_ONCE:
                 await self.apply(before.applied_offset, before, [("UNLINK", *gone)])
                 gone.clear()
         last: list[Command] = [("UNLINK", *gone)] if gone else []
@@ -142,10 +142,15 @@ class PartitionStore:
         """
         known = [pane for pane in await self.known_panes() if pane[1] >= since]
         lost: list[PaneId] = []
-        for first in range(0, len(known), _KEYS_PER_STEP):
-            some = known[first : first + _KEYS_PER_STEP]
+        for first in range(0, len(known), AT_ONCE):
+            some = known[first : first + AT_ONCE]
             if await self._redis.exists(*(self.keys.pane(*pane) for pane in some)) < len(some):
-                lost += [pane for pane in some if not await self._redis.exists(self.keys.pane(*pane))]
+                pipe = self._redis.pipeline(transaction=False)
+                for pane in some:
+                    pipe.exists(self.keys.pane(*pane))
+                with as_redis_errors():
+                    there = await pipe.execute()
+                lost += [pane for pane, is_there in zip(some, there, strict=True) if not is_there]
         # The owner may have deleted some meanwhile, pane and entry in one step.
         still = set(await self.known_panes()) if lost else set()
         return [pane for pane in lost if pane in still]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import redis as blocking
 from redis.asyncio import Redis
@@ -56,12 +56,18 @@ async def restore_redis(arena: Arena, planned: Planned) -> None:
         await asyncio.to_thread(node.start)
 
 
-async def _tell(node: EmbeddedRedis, *command: str | int) -> None:
-    """A command for one node; one that is away, or may not, is a fault that did not take place."""
+@contextlib.asynccontextmanager
+async def _client(node: EmbeddedRedis) -> AsyncIterator[Redis]:
+    """A client of one node; where that is away, or may not, the block is left: a fault that did not take place."""
     client = Redis(host=ports.HOST, port=node.port, socket_timeout=10.0)
     with contextlib.suppress(RedisError, OSError, TimeoutError):
-        await client.execute_command(*command)  # type: ignore[no-untyped-call]
+        yield client
     await client.aclose()
+
+
+async def _tell(node: EmbeddedRedis, *command: str | int) -> None:
+    async with _client(node) as client:
+        await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 async def _tell_all(arena: Arena, *command: str | int) -> None:
@@ -91,12 +97,10 @@ async def lose_bookkeeping(arena: Arena, planned: Planned) -> None:
     """As an eviction policy or somebody's DEL would: one key, and nothing else of its partition."""
     async with arena.alone("redis"):
         for node in arena.servers.redis.nodes:
-            client = Redis(host=ports.HOST, port=node.port, socket_timeout=10.0)
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with _client(node) as client:
                 found = sorted([key async for key in client.scan_iter(match="*}:meta", count=1_000)])
                 if found:
                     await client.delete(found[int(planned.pick * len(found))])
-            await client.aclose()
 
 
 async def kill_scripts(arena: Arena, planned: Planned) -> None:

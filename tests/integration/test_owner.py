@@ -95,6 +95,20 @@ def click(number: int, campaign: str, now: int) -> dict[str, Any]:
     return {"event_id": f"e-{number}", "occurred_at": now, "campaign_id": campaign, "channel": "search", "cost": "0.01"}
 
 
+@pytest.fixture
+def owners(monkeypatch: pytest.MonkeyPatch) -> list[PartitionOwner]:
+    """The owners that were started, in that order."""
+    started: list[PartitionOwner] = []
+    real = PartitionOwner.start
+
+    async def start(self: PartitionOwner, state: LogState) -> int:
+        started.append(self)
+        return await real(self, state)
+
+    monkeypatch.setattr(PartitionOwner, "start", start)
+    return started
+
+
 def settings_of(redis_url: str, limits: Streams = AT_ONCE) -> Settings:
     return Settings(kafka=Kafka(topic_prefix="t", session_timeout=2.0), redis=RedisSettings(url=redis_url), streams=limits)
 
@@ -228,15 +242,7 @@ async def test_long_records_are_applied_in_parts_that_fit_into_memory(redis_url:
     assert len(taken) >= 200 * 2_000 / 10_000 and max(taken) <= 10_000
 
 
-async def test_panes_that_redis_lost_under_an_owner_are_counted_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    owners: list[PartitionOwner] = []
-    start = PartitionOwner.start
-
-    async def noted(self: PartitionOwner, state: LogState) -> int:
-        owners.append(self)
-        return await start(self, state)
-
-    monkeypatch.setattr(PartitionOwner, "start", noted)
+async def test_panes_that_redis_lost_under_an_owner_are_counted_again(redis_url: str, owners: list[PartitionOwner]) -> None:
     kafka = FakeLog(log_of(*["good"] * 120))
     async with owning(redis_url, kafka) as ledger, client_of(redis_url) as redis:
         await until(ledger, partial(has_read, 120))
@@ -280,7 +286,7 @@ async def test_counting_anew_that_was_interrupted_is_begun_again(
         tables = PartitionTables(redis, settings, "t.clicks", 0)
         await lose(redis, what)
         with monkeypatch.context() as patched:
-            patched.setattr(store, "_KEYS_PER_STEP", 1)
+            patched.setattr(store, "AT_ONCE", 1)
             patched.setattr(PartitionStore, "apply", interrupted)
             with pytest.raises(RedisTimeoutError):
                 await claim(Topic.CLICKS, settings, tables, state, now)
@@ -356,16 +362,8 @@ async def test_a_gap_in_the_log_itself_is_read_over(redis_url: str) -> None:
     assert (entry.read, entry.applied) == (80, 80)
 
 
-async def test_what_was_taken_is_applied_before_what_still_comes(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_taken_is_applied_before_what_still_comes(redis_url: str, owners: list[PartitionOwner]) -> None:
     kafka = FakeLog(log_of(*["good"] * 40_000))
-    owners: list[PartitionOwner] = []
-    real = PartitionOwner.start
-
-    async def start(self: PartitionOwner, state: LogState) -> int:
-        owners.append(self)
-        return await real(self, state)
-
-    monkeypatch.setattr(PartitionOwner, "start", start)
     async with owning(redis_url, kafka) as ledger:
         await until(ledger, partial(has_read, 100))
         await asyncio.wait_for(owners[0].drained(), 30)

@@ -211,7 +211,7 @@ async def test_a_worker_that_dies_while_it_clears_leaves_tables_that_are_cleared
     steps: int, upgraded: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claiming, "OLDEST_READABLE", 2)
-    monkeypatch.setattr("streams.tables.store._KEYS_PER_STEP", 100)
+    monkeypatch.setattr("streams.tables.store.AT_ONCE", 100)
     store = store_of(redis, upgraded, Topic.CLICKS)
     before = await keys_behind(redis, store)
     assert len(before) > 300
