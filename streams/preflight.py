@@ -64,17 +64,25 @@ async def check_group(settings: Settings, group: str) -> None:
 
 
 @asynccontextmanager
-async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A connected client. Raises PreflightError, with the reason, when Kafka cannot be reached."""
-    admin = AIOKafkaAdminClient(**connection(settings.kafka), client_id="campaignwatch-preflight", request_timeout_ms=_TIMEOUT_MS)
+async def kafka_within_reach(settings: Settings) -> AsyncIterator[None]:
+    """Raises PreflightError, with the reason, when what is done with Kafka in this context fails."""
     try:
-        await admin.start()
-        yield admin
+        yield
     except (KafkaError, OSError, ValueError) as error:
         reason = await why_not(settings.kafka) or f"{str(error) or 'no answer in time'}; try again, and see the broker's log"
         raise PreflightError(f"Kafka cannot be reached at {settings.kafka.bootstrap_servers}: {reason}.") from error
-    finally:
-        await admin.close()
+
+
+@asynccontextmanager
+async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A connected client. Raises PreflightError, with the reason, when Kafka cannot be reached."""
+    admin = AIOKafkaAdminClient(**connection(settings.kafka), client_id="campaignwatch-preflight", request_timeout_ms=_TIMEOUT_MS)
+    async with kafka_within_reach(settings):
+        try:
+            await admin.start()
+            yield admin
+        finally:
+            await admin.close()
 
 
 def _who(settings: Settings) -> str:

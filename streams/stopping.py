@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -19,10 +20,13 @@ WITHIN = 8.0
 _NOTICE = 1.0
 
 
-def stop_on_signals(stop: asyncio.Event) -> None:
+@contextmanager
+def stopping_on_signals(stop: asyncio.Event) -> Iterator[None]:
     """Let SIGTERM and SIGINT set `stop`, and end the process with status 0 if it is still there `WITHIN` seconds later.
 
-    A second signal ends it at once. To be called in the main thread, in the loop that `stop` is used in, before anything that can hang.
+    What fails after the signal is logged and does not leave the context: an end that was asked for has status 0, also if the services are
+    going away at the same time. A second signal ends the process at once. To be entered in the main thread, in the loop that `stop` is used
+    in, before anything that can hang.
     """
     loop = asyncio.get_running_loop()
     asked = False
@@ -34,10 +38,17 @@ def stop_on_signals(stop: asyncio.Event) -> None:
             os._exit(128 + number)
         asked = True
         end_within(WITHIN, status=0)
-        loop.call_soon_threadsafe(stop.set)
+        with suppress(RuntimeError):  # the loop is closed, the process is about to end by itself
+            loop.call_soon_threadsafe(stop.set)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask)
+    try:
+        yield
+    except Exception as error:
+        if not asked:
+            raise
+        log.warning("asked to end, and failed on the way: %r", error)
 
 
 def end_within(seconds: float, *, status: int) -> None:

@@ -14,7 +14,7 @@ from streams.config import Settings, load
 from streams.kafka import connection
 from streams.options import ConfigOption
 from streams.preflight import check_redis
-from streams.stopping import stop_on_signals, unless_stopped
+from streams.stopping import stopping_on_signals, unless_stopped
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +30,9 @@ def alerts(config: ConfigOption = None) -> None:
 
 async def _main(settings: Settings, rules: Sequence[Rule]) -> None:
     stop = asyncio.Event()
-    stop_on_signals(stop)
-    log.info("alerts: starting")
-    # Files that cannot be used are to be said now, and not when there is something to deliver.
-    connection(settings.kafka)
-    if await unless_stopped(stop, check_redis(settings)):
-        await run(settings, rules, stop)
+    with stopping_on_signals(stop):
+        log.info("alerts: starting")
+        # Files that cannot be used are to be said now, and not when there is something to deliver.
+        connection(settings.kafka)
+        if await unless_stopped(stop, check_redis(settings)):
+            await run(settings, rules, stop)

@@ -11,7 +11,7 @@ from streams.kafka import consumer_group
 from streams.logs import configure
 from streams.options import ConfigOption
 from streams.preflight import check_group, check_kafka, check_redis
-from streams.stopping import stop_on_signals, unless_stopped
+from streams.stopping import stopping_on_signals, unless_stopped
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +32,17 @@ def streams(config: ConfigOption = None) -> None:
 
 async def _main(settings: Settings, pages: Pages) -> None:
     stop = asyncio.Event()
-    stop_on_signals(stop)
-    log.info("streams worker starting")
-    # Loading Faust takes a while; the signals are heard before.
-    from streams.app.worker import run
-    from streams.ingest.warm_up import warm_up
+    with stopping_on_signals(stop):
+        log.info("streams worker starting")
+        # Loading Faust takes a while; the signals are heard before.
+        from streams.app.worker import run
+        from streams.ingest.warm_up import warm_up
 
-    async def check() -> None:
-        await check_redis(settings)
-        await check_kafka(settings, (*INPUT_TOPICS, Topic.QUARANTINE))
-        await check_group(settings, consumer_group(settings))
+        async def check() -> None:
+            await check_redis(settings)
+            await check_kafka(settings, (*INPUT_TOPICS, Topic.QUARANTINE))
+            await check_group(settings, consumer_group(settings))
 
-    # A worker that owns partitions and compiles would hold them up.
-    if await unless_stopped(stop, check()) and await unless_stopped(stop, asyncio.to_thread(warm_up)):
-        await run(settings, stop, pages)
+        # A worker that owns partitions and compiles would hold them up.
+        if await unless_stopped(stop, check()) and await unless_stopped(stop, asyncio.to_thread(warm_up)):
+            await run(settings, stop, pages)

@@ -23,6 +23,7 @@ from streams.garbage import collect_seldom
 from streams.kafka import connection, consumer_group, faust_credentials
 from streams.metrics.exposition import exposition
 from streams.metrics.ingest import IngestMetrics
+from streams.preflight import kafka_within_reach
 from streams.quarantine.record import LARGEST_RECORD
 from streams.redis_client import connect
 from streams.stopping import WITHIN, end_step, end_within, unless_stopped
@@ -99,14 +100,16 @@ async def run(settings: Settings, stop: asyncio.Event, pages: Pages) -> None:
     async def start() -> None:
         collect_seldom()
         sys.setswitchinterval(_TURN)
-        await producer.start()
+        async with kafka_within_reach(settings):
+            await producer.start()
         port = await pages.start(partial(exposition, registry), state.health)
         beside.append(asyncio.create_task(state.run(), name="state for the pages"))
         beside.append(asyncio.create_task(Upkeep(settings, redis, owners).run(), name="upkeep"))
         beside.append(asyncio.create_task(owners.ends.run(), name="ends of the log"))
         beside.append(asyncio.create_task(eviction.run(), name="maxmemory-policy of Redis"))
         app.finalize()
-        await app.start()
+        async with kafka_within_reach(settings):
+            await app.start()
         log.info("streams worker started; pages on http://%s:%d", settings.streams.http_host, port)
 
     try:
