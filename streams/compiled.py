@@ -11,16 +11,21 @@ import functools
 import os
 from collections.abc import Callable, Sized
 from types import FunctionType
-from typing import Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numba
+from llvmlite import ir
 from numba.core.caching import InTreeCacheLocator
+from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Over = TypeVar("Over", bound=Sized)
 #: Numbers from which on a loop takes so long that it lets others have the interpreter meanwhile.
 MANY = 1_000
+#: Entries by which a loop over a table that no cache holds is ahead of itself when it has the next of them fetched.
+AHEAD = 16
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
@@ -51,6 +56,26 @@ def _made(function: Callable[P, R], *, releases: bool) -> Callable[P, R]:
     except RuntimeError:  # nowhere to keep it
         made = numba.njit(nogil=releases, error_model="numpy")(function)
     return cast("Callable[P, R]", made)
+
+
+def _prefetch(_: Any, array: Any, index: Any) -> Any:
+    def instruction(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        of, number = signature.args[0], ir.IntType(32)
+        held = context.make_array(of)(context, builder, arguments[0])
+        place = builder.gep(held.data, [arguments[1]])
+        place = builder.bitcast(place, ir.IntType(8).as_pointer())
+        shape = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
+        # To be written to, into every cache, data.
+        builder.call(builder.module.declare_intrinsic("llvm.prefetch", [place.type], shape), [place, number(1), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return numba.types.void(array, numba.types.intp), instruction
+
+
+#: In compiled code, for arrays of one dimension whose items lie side by side: have the processor fetch the item of that index, which will
+#: be written to, and go on meanwhile. For loops over tables that no cache holds, some entries before each is needed; else every look-up
+#: waits for memory by itself. An index beyond the array does no harm.
+prefetch = cast("Callable[[NDArray[Any], int], None]", intrinsic(_prefetch))
 
 
 class Built(InTreeCacheLocator):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.compiled import compiled, compiled_for_any
+from streams.compiled import AHEAD, compiled, compiled_for_any, prefetch
 from streams.kpis.sketches import RANK_BITS, REGISTERS, SPARSE_LIMIT, Registers
 from streams.tables.sortedkeys import SortedKeys
 
@@ -185,14 +185,20 @@ def _add_few(known: set[int], entries: Entries) -> Bools:
 
 
 @compiled
+def _first_slot(table: Entries, entry: Any) -> int:
+    """Where an entry stands unless others stand there."""
+    mixed = entry * np.uint64(0x9E3779B97F4A7C15)
+    return np.int64((mixed ^ (mixed >> _32)) & np.uint64(len(table) - 1))  # type: ignore[return-value]  # compiled
+
+
+@compiled
 def _slot_of(table: Entries, entry: Any) -> int:
     """The slot of an entry, or the free one where it belongs."""
     mask = len(table) - 1
-    mixed = entry * np.uint64(0x9E3779B97F4A7C15)
-    slot = np.int64((mixed ^ (mixed >> _32)) & np.uint64(mask))
+    slot = _first_slot(table, entry)
     while table[slot] != 0 and table[slot] != entry + np.uint64(1):
         slot = (slot + 1) & mask
-    return int(slot)
+    return slot
 
 
 @compiled
@@ -214,6 +220,8 @@ def _add(entries: Entries, first: int, changed: Bools, table: Entries, taken: In
     """Add the entries from the `first` on. Returns how far that went: up to the end, or until the table was full."""
     most = np.int64(_LOAD * len(table))
     for i in range(first, len(entries)):
+        if i + AHEAD < len(entries):
+            prefetch(table, _first_slot(table, entries[i + AHEAD]))
         code = np.int64(entries[i] >> _32)
         if block[code] >= 0:
             changed[i] = _raise(registers, block[code], entries[i])
@@ -233,6 +241,8 @@ def _add(entries: Entries, first: int, changed: Bools, table: Entries, taken: In
 @compiled_for_any
 def _refill(old: Entries, table: Entries, taken: Ints, block: Rows, registers: Registers) -> None:
     for k in range(len(old)):
+        if k + AHEAD < len(old) and old[k + AHEAD] != 0:
+            prefetch(table, _first_slot(table, old[k + AHEAD] - np.uint64(1)))
         if old[k] == 0:
             continue
         entry = old[k] - np.uint64(1)

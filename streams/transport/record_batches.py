@@ -18,7 +18,7 @@ from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.legacy_records import _LegacyRecordBatchPy
 from aiokafka.record.memory_records import _MemoryRecordsPy
-from aiokafka.record.util import calc_crc32c
+from crc32c import crc32c
 from numpy.typing import NDArray
 
 from streams.compiled import compiled, compiled_for_any
@@ -112,7 +112,7 @@ def _headed(fetched: bytes, at: int, end: int, check: bool) -> tuple[Records, in
     if start > end:
         raise CorruptRecordException(f"the batch at offset {base} is too short")
     crc, attributes, last, first_time, last_time, *_, count = _HEADER.unpack_from(fetched, at + _BEGINNING.size)
-    if check and calc_crc32c(memoryview(fetched)[at + _CHECKED_FROM : end]) != crc:
+    if check and crc32c(memoryview(fetched)[at + _CHECKED_FROM : end]) != crc:
         raise CorruptRecordException(f"the batch at offset {base} is damaged")
     if attributes & _CONTROL:
         return Records.joined([]), base + last + 1
