@@ -51,11 +51,10 @@ async def measure(millions: float, redis: Redis) -> None:
         started = time.process_time()
         _, rows = seen.admit(digests(ids), times)
         spent += time.process_time() - started
-        bucket = rows[:, 2] // np.uint64(seen.bucket)
-        for number in np.unique(bucket):
-            await redis.append(keys.seen(int(number)), rows[bucket == number].tobytes())
+        for part, its in seen.parts(rows):
+            await redis.append(keys.seen(*part), its.tobytes())
     after, peak = resident("VmRSS"), resident("VmHWM")
-    table = seen._table.slots * 25
+    table = seen._table.slots * 24
     stored = [await redis.memory_usage(key, samples=0) or 0 async for key in redis.scan_iter(match=keys.tag + "seen:*")]
     assert len(seen) == count
     del seen, rows
@@ -63,8 +62,8 @@ async def measure(millions: float, redis: Redis) -> None:
     forget_peak()
     again, base = Seen(HOUR), resident("VmRSS")
     started = time.process_time()
-    async for rows in PartitionStore(redis, keys, settings.all_cubes).seen(again.live_buckets(START + HOUR - 1)):
-        again.load(rows)
+    async for part, rows in PartitionStore(redis, keys, settings.all_cubes).seen(again.live_buckets(START + HOUR - 1)):
+        again.load(part, rows)
     took = time.process_time() - started
     assert len(again) == count
     used, highest, reading = (each / _MIB for each in (after - before, peak - before, resident("VmHWM") - base))

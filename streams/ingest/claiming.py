@@ -184,6 +184,6 @@ async def _load(topic: Topic, settings: Settings, store: PartitionStore, meta: M
     )
     seen = Seen(int(streams.dedupe_horizon * 1000))
     if meta.record_time:
-        async for stored in store.seen(seen.live_buckets(meta.record_time)):
-            seen.load(stored)
+        async for part, stored in store.seen(seen.live_buckets(meta.record_time)):
+            seen.load(part, stored)
     return PartitionFlusher(topic, settings, store, tables, seen, meta)

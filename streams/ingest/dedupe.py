@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import xxhash
@@ -16,6 +16,11 @@ Digests = NDArray[np.uint64]
 #: Ids are stored in buckets of this length by record time, so that old ones go without being read. The same whatever the horizon: one that
 #: was changed must find what was stored before.
 BUCKET_MS = 300_000
+#: A bucket is stored in parts, numbered from 0: one that holds so many rows of 24 bytes, nearly 4 MiB, is not appended to any more. To
+#: lengthen a long string Redis copies it, in which time it does nothing else; of shorter ones more would be room that they keep to grow.
+PART_ROWS = 160_000
+#: (bucket, number of the part).
+Part = tuple[int, int]
 #: Buckets before the horizon that an owner may have left to its successor.
 _LEFT_OVER = 12
 
@@ -37,8 +42,8 @@ class Seen:
         self.horizon = horizon
         self.bucket = BUCKET_MS
         self._table = PairTable()
-        #: Buckets that are stored and not deleted yet.
-        self._buckets: set[int] = set()
+        #: The last part of each bucket that is stored and not deleted yet, and the rows in it.
+        self._last: dict[int, tuple[int, int]] = {}
         self._pruned_at = 0
         #: Record time from which on every id is held, ms; 0 while none was forgotten.
         self._complete_from = 0
@@ -46,12 +51,13 @@ class Seen:
     def __len__(self) -> int:
         return len(self._table)
 
-    def load(self, stored: Digests) -> None:
-        """Take in stored rows of (hi, lo, record time): of an id that was applied more than once the newest time counts."""
-        if not len(stored):
-            return
+    def load(self, part: Part, stored: Digests) -> None:
+        """Take in a stored part, rows of (hi, lo, record time): of an id that was applied more than once the newest time counts.
+
+        The parts of a bucket are to come in order.
+        """
         self._table.raise_to(*_columns(stored), stored[:, 2].astype(np.int64))
-        self._buckets.update(np.unique(stored[:, 2] // np.uint64(self.bucket)).tolist())
+        self._last[part[0]] = (part[1], len(stored))
 
     def admit(self, ids: Digests, times: Ints, newest: int = 0) -> tuple[NDArray[np.bool_], Digests]:
         """Which events are the first of their id within the horizon; and the rows (hi, lo, time) to store for them.
@@ -63,19 +69,28 @@ class Seen:
         oldest = np.maximum(np.maximum.accumulate(times), newest) - self.horizon - self.bucket
         admitted = self._table.admit(*_columns(ids), times, oldest, self.horizon)
         rows = np.column_stack((ids[admitted], times[admitted].astype(np.uint64)))
-        self._buckets.update(np.unique(rows[:, 2] // np.uint64(self.bucket)).tolist())
         return admitted, rows
 
-    def prune(self, record_time: int) -> list[int]:
-        """Forget what can no longer be repeated once records of `record_time` were read; returns the buckets that may be deleted."""
+    def parts(self, rows: Digests) -> Iterator[tuple[Part, Digests]]:
+        """Which parts the rows are to be appended to. To be asked once for the rows of each call of `admit`."""
+        bucket = rows[:, 2] // np.uint64(self.bucket)
+        for number in np.unique(bucket).tolist():
+            part, held = self._last.get(number, (0, 0))
+            if held >= PART_ROWS:
+                part, held = part + 1, 0
+            its = rows[bucket == number]
+            self._last[number] = (part, held + len(its))
+            yield (number, part), its
+
+    def prune(self, record_time: int) -> list[Part]:
+        """Forget what can no longer be repeated once records of `record_time` were read; returns the parts that may be deleted."""
         oldest = record_time - self.horizon - self.bucket
         if oldest - self._pruned_at < self.bucket:
             return []
         self._table.retain(oldest)
         self._pruned_at = oldest
-        gone = {bucket for bucket in self._buckets if bucket < oldest // self.bucket}
-        self._buckets -= gone
-        return sorted(gone)
+        gone = sorted(bucket for bucket in self._last if bucket < oldest // self.bucket)
+        return [(bucket, part) for bucket in gone for part in range(self._last.pop(bucket)[0] + 1)]
 
     def forget(self, limit: int) -> int:
         """Hold at most `limit` ids: the oldest go, a tenth more than they must, so that it is not done for every batch. How many went."""

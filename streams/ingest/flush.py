@@ -183,10 +183,9 @@ class PartitionFlusher:
         return facts
 
     def _seen_commands(self, rows: NDArray[np.uint64]) -> Iterable[Command]:
-        bucket = rows[:, 2] // np.uint64(self.seen.bucket)
-        for number in np.unique(bucket):
-            key = self._store.keys.seen(int(number))
-            yield ("APPEND", key, rows[bucket == number].tobytes())
+        for part, its in self.seen.parts(rows):
+            key = self._store.keys.seen(*part)
+            yield ("APPEND", key, its.tobytes())
             yield ("EXPIRE", key, self._ttl)
 
     # Spend reports.
@@ -242,7 +241,7 @@ class PartitionFlusher:
         finest = self._ladder.levels[0].size
         self._next_expiry = record_time - record_time % finest + finest
         commands = self.tables.take_expired(record_time)
-        commands += [("UNLINK", self._store.keys.seen(bucket)) for bucket in self.seen.prune(record_time)]
+        commands += [("UNLINK", self._store.keys.seen(*part)) for part in self.seen.prune(record_time)]
         if self.topic is Topic.SPEND:
             gone = (record_time - self._ladder.retention) // (MINUTES_A_DAY * MINUTE_MS) - 1
             commands.append(("UNLINK", *(self._store.keys.reports(day) for day in range(gone - 2, gone))))

@@ -30,7 +30,7 @@ def warm_up() -> None:
     user_hasher("")(Texts.of(["u-1"]))
     seen = Seen(0)
     seen.admit(columns.event_id, columns.record_time)
-    seen.load(np.column_stack((digests(["e-2"]), np.zeros(1, np.uint64))))
+    seen.load((0, 0), np.column_stack((digests(["e-2"]), np.zeros(1, np.uint64))))
     seen.forget(1)
     for size in (MANY // 4, MANY):
         ones = np.ones(size, np.int64)

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streams.config import Settings
-from streams.ingest.dedupe import BUCKET_MS
-from streams.planning.load import EVENTS, Load, cube_rows
+from streams.planning.load import Load, cube_rows
 from streams.planning.measured import Coefficients
 from streams.planning.redis import BUSY, Masters
 from streams.planning.words import number, size
-
-#: A string that Redis appends to may not become longer (proto-max-bulk-len).
-_LONGEST_STRING = 512 * 2**20
 
 
 def caveats(
@@ -52,14 +48,6 @@ def _limits(
             f"raise it, or the "
             "oldest are forgotten and repeats of them counted; or shorten streams.dedupe_horizon"
         )
-    for topic in EVENTS:
-        length = load.rate(topic) / partitions * BUCKET_MS / 1000 * 24
-        if length > _LONGEST_STRING:
-            yield (
-                f"event ids of 5 minutes come to {size(length)} in a partition of {topic.value}, and Redis appends no further "
-                f"than 512 MiB: "
-                "more partitions, or a larger proto-max-bulk-len"
-            )
     for name, dimensions in settings.all_cubes.items():
         rows = cube_rows(load, dimensions, partitions).stored / partitions
         if rows > settings.streams.max_rows_per_cube:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from streams.config import Pane, Settings, Topic
-from streams.ingest.dedupe import BUCKET_MS
+from streams.ingest.dedupe import BUCKET_MS, PART_ROWS
 from streams.kpis.sketches import REGISTERS, SPARSE_LIMIT
 from streams.planning.load import DAY, EVENTS, Load, cube_rows, distinct
 from streams.planning.measured import Coefficients
@@ -192,7 +192,8 @@ def dedupe_bytes(load: Load, topic: Topic, settings: Settings, partitions: int, 
         return 0.0
     kept = min(dedupe_seconds(settings), seconds)
     length = load.rate(topic) * BUCKET_MS / 1000 / partitions * _SEEN_ENTRY
-    return partitions * kept / (BUCKET_MS / 1000) * (appended(length, c) + c.key_bytes)
+    parts = max(1.0, length / (PART_ROWS * _SEEN_ENTRY))
+    return partitions * kept / (BUCKET_MS / 1000) * parts * (appended(length / parts, c) + c.key_bytes)
 
 
 def report_bytes(load: Load, settings: Settings, c: Coefficients) -> float:

@@ -7,7 +7,7 @@
 | `pane:SIZE:START` | hash | `CUBE/CHUNK` -> the exact measures of 128 rows (chunks.py) |
 | `SKETCH:SIZE:START:CUBE` | string | appended sketch entries (`reach`, `dwell`, `load`) |
 | `rows:CUBE:DAY` | string | row keys in the order of their codes; the codes of a pane are those of its UTC day |
-| `seen:BUCKET` | string | appended digests of applied event ids with their record times |
+| `seen:BUCKET`, `seen:BUCKET:1`, ... | string | appended digests of applied event ids with their record times; parts of 4 MiB (dedupe.py) |
 | `reports:DAY` | hash | spend reports that end on that day, by identity |
 | `registry` | hash | campaign_id -> campaign (the campaigns topic only) |
 | `notes` | hash | what broke the continuity of log and tables, by kind (continuity.py) |
@@ -73,9 +73,9 @@ class PartitionKeys:
         """Row keys of a cube on a UTC day, counted from the epoch."""
         return f"{self.tag}rows:{cube}:{day}"
 
-    def seen(self, bucket: int) -> str:
-        """Ids applied in one part of the dedupe horizon."""
-        return f"{self.tag}seen:{bucket}"
+    def seen(self, bucket: int, part: int = 0) -> str:
+        """Ids applied in five minutes of the dedupe horizon, or a further part of them."""
+        return f"{self.tag}seen:{bucket}:{part}" if part else f"{self.tag}seen:{bucket}"
 
     def reports(self, day: int) -> str:
         """Spend reports that end on a UTC day, counted from the epoch."""

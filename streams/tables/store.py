@@ -188,12 +188,13 @@ class PartitionStore:
             fields: Mapping[bytes, bytes] = next(answers)
             tables.load_pane(pane, fields, {key: next(answers) or b"" for key in sketches})
 
-    async def seen(self, buckets: Iterable[int]) -> AsyncIterator[np.ndarray[Any, np.dtype[np.uint64]]]:
-        """Stored digests of applied event ids, bucket by bucket so that not all are held twice: rows of (hi, lo, record time)."""
+    async def seen(self, buckets: Iterable[int]) -> AsyncIterator[tuple[tuple[int, int], np.ndarray[Any, np.dtype[np.uint64]]]]:
+        """Stored digests of applied event ids, part by part so that not all are held twice: where from, rows of (hi, lo, record time)."""
         for bucket in buckets:
-            stored = await self._redis.get(self.keys.seen(bucket))
-            if stored:
-                yield np.frombuffer(stored, np.uint64).reshape(-1, 3)
+            part = 0
+            while stored := await self._redis.get(self.keys.seen(bucket, part)):
+                yield (bucket, part), np.frombuffer(stored, np.uint64).reshape(-1, 3)
+                part += 1
 
     async def reports(self, identities: Mapping[int, Sequence[bytes]]) -> dict[bytes, bytes]:
         """Stored spend reports, asked for by day and identity."""

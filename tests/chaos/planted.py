@@ -63,9 +63,9 @@ def _no_fence() -> None:
 
 
 def _ids_forgotten() -> None:
-    async def bad(self: PartitionStore, buckets: Any) -> AsyncIterator[np.ndarray[Any, np.dtype[np.uint64]]]:
+    async def bad(self: PartitionStore, buckets: Any) -> AsyncIterator[tuple[tuple[int, int], np.ndarray[Any, np.dtype[np.uint64]]]]:
         for _ in ():
-            yield np.empty((0, 3), np.uint64)
+            yield (0, 0), np.empty((0, 3), np.uint64)
 
     PartitionStore.seen = bad  # type: ignore[method-assign]
 

@@ -45,8 +45,8 @@ async def open_partition(topic: Topic, partition: int, settings: Settings, redis
     )
     seen = Seen(int(settings.streams.dedupe_horizon * 1000))
     if meta.record_time:
-        async for stored in store.seen(seen.live_buckets(meta.record_time)):
-            seen.load(stored)
+        async for part, stored in store.seen(seen.live_buckets(meta.record_time)):
+            seen.load(part, stored)
     return PartitionFlusher(topic, settings, store, tables, seen, meta)
 
 

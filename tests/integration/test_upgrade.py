@@ -43,9 +43,9 @@ from tests.stored_tables import HALF, NOW, Stored, settings_of, stored_tables
 Parts = dict[tuple[Topic, int], list[LogRecord]]
 
 
-@pytest.fixture(scope="module")
-def old() -> Stored:
-    return stored_tables("tables-form-1.xz")
+@pytest.fixture(scope="module", params=[1, 2])
+def old(request: pytest.FixtureRequest) -> Stored:
+    return stored_tables(f"tables-form-{request.param}.xz")
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ async def test_tables_in_a_newer_form_are_refused_and_nothing_is_touched(upgrade
 async def test_tables_in_a_form_too_old_are_counted_anew_from_the_log(
     old: Stored, upgraded: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claiming, "OLDEST_READABLE", 2)
+    monkeypatch.setattr(claiming, "OLDEST_READABLE", FORMAT)
     log = old.records(upgraded)
     read_before = {(p.topic, p.partition): p.read for p in await TableReader(redis, upgraded).ledger()}
     stray = store_of(redis, upgraded, Topic.CLICKS).keys.tag + "what an old form had"
@@ -168,7 +168,7 @@ async def test_tables_in_a_form_too_old_are_counted_anew_from_the_log(
 async def test_the_documented_rights_are_enough_to_clear(
     upgraded: Settings, redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claiming, "OLDEST_READABLE", 2)
+    monkeypatch.setattr(claiming, "OLDEST_READABLE", FORMAT)
     client: Any = redis
     await client.execute_command("ACL SETUSER", "monitor", *documented_rules(upgraded.redis.namespace))
     try:
@@ -210,7 +210,7 @@ class Dies(Exception):
 async def test_a_worker_that_dies_while_it_clears_leaves_tables_that_are_cleared_again(
     steps: int, upgraded: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claiming, "OLDEST_READABLE", 2)
+    monkeypatch.setattr(claiming, "OLDEST_READABLE", FORMAT)
     monkeypatch.setattr("streams.tables.store.AT_ONCE", 100)
     store = store_of(redis, upgraded, Topic.CLICKS)
     before = await keys_behind(redis, store)
@@ -240,7 +240,7 @@ async def test_a_worker_that_dies_while_it_clears_leaves_tables_that_are_cleared
 async def test_a_zombie_does_not_clear_what_its_successor_counts(
     old: Stored, upgraded: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claiming, "OLDEST_READABLE", 2)
+    monkeypatch.setattr(claiming, "OLDEST_READABLE", FORMAT)
     zombie = store_of(redis, upgraded, Topic.CLICKS)
     found = await zombie.claim(0, NOW)
     records = parts_of(old.records(upgraded))[Topic.CLICKS, 0]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streams.ingest.dedupe import BUCKET_MS, Seen, digests
+from streams.ingest import dedupe
+from streams.ingest.dedupe import BUCKET_MS, PART_ROWS, Part, Seen, digests
 
 HOUR = 3_600_000
 NOON = 1_790_000_000_000
@@ -27,21 +29,24 @@ def admit(seen: Seen, *events: Event) -> list[bool]:
 class Stored:
     """Buckets as Redis keeps them: appended to, read at a start, deleted when `prune` says so."""
 
-    buckets: dict[int, bytes] = field(default_factory=lambda: defaultdict(bytes))
+    parts: dict[Part, bytes] = field(default_factory=lambda: defaultdict(bytes))
 
     def append(self, seen: Seen, rows: NDArray[np.uint64]) -> None:
-        for row in rows:
-            self.buckets[int(row[2]) // seen.bucket] += row.tobytes()
+        for part, its in seen.parts(rows):
+            self.parts[part] += its.tobytes()
 
     def reopen(self, horizon: int, record_time: int) -> Seen:
         seen = Seen(horizon)
-        kept = b"".join(self.buckets.get(bucket, b"") for bucket in seen.live_buckets(record_time))
-        seen.load(np.frombuffer(kept, np.uint64).reshape(-1, 3))
+        for bucket in seen.live_buckets(record_time):
+            for number in count():
+                if (bucket, number) not in self.parts:
+                    break
+                seen.load((bucket, number), np.frombuffer(self.parts[bucket, number], np.uint64).reshape(-1, 3))
         return seen
 
-    def drop(self, buckets: list[int]) -> None:
-        for bucket in buckets:
-            self.buckets.pop(bucket, None)
+    def drop(self, parts: list[Part]) -> None:
+        for part in parts:
+            del self.parts[part]
 
 
 @dataclass
@@ -109,9 +114,10 @@ def pauses(horizon: int) -> st.SearchStrategy[int]:
     return st.one_of(st.just(0), st.integers(0, BUCKET_MS), st.sampled_from([max(0, step) for step in near]))
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data(), st.sampled_from((1_000, BUCKET_MS - 1, BUCKET_MS, HOUR, HOUR + 1_234)))
-def test_batches_restarts_and_pauses_make_no_difference(data: st.DataObject, horizon: int) -> None:
+def test_batches_restarts_and_pauses_make_no_difference(monkeypatch: pytest.MonkeyPatch, data: st.DataObject, horizon: int) -> None:
+    monkeypatch.setattr(dedupe, "PART_ROWS", 3)
     model, seen, stored = Model(horizon), Seen(horizon), Stored()
     time = NOON + data.draw(st.integers(0, 2 * BUCKET_MS))
     for _ in range(data.draw(st.integers(1, 8))):
@@ -143,7 +149,7 @@ def test_what_cannot_be_repeated_any_more_is_deleted_soon(steps: list[tuple[int,
         stored.append(seen, rows)
         if prunes or now > times[-2] + 2 * BUCKET_MS:
             stored.drop(seen.prune(now))
-            assert min(stored.buckets) * BUCKET_MS >= now - HOUR - 3 * BUCKET_MS
+            assert min(stored.parts)[0] * BUCKET_MS >= now - HOUR - 3 * BUCKET_MS
             assert len(seen) <= 3 * sum(time >= now - HOUR - 3 * BUCKET_MS for time in times)
         if restarts:
             seen = stored.reopen(HOUR, now)
@@ -151,16 +157,38 @@ def test_what_cannot_be_repeated_any_more_is_deleted_soon(steps: list[tuple[int,
 
 def test_pruning_is_done_once_a_bucket() -> None:
     seen = Seen(HOUR)
-    admit(seen, *((str(i), NOON + i * BUCKET_MS) for i in range(40)))
+    _, rows = seen.admit(digests([str(i) for i in range(40)]), NOON + np.arange(40) * BUCKET_MS)
+    Stored().append(seen, rows)
     after = NOON + 40 * BUCKET_MS
     gone = seen.prune(after)
     assert gone == sorted(gone)
-    assert gone[-1] * BUCKET_MS < after - HOUR - BUCKET_MS
+    assert gone[-1][0] * BUCKET_MS < after - HOUR - BUCKET_MS
     left = len(seen)
     assert left < 20
     assert seen.prune(after + BUCKET_MS - 1) == []
-    assert seen.prune(after + BUCKET_MS) == [gone[-1] + 1], "each bucket once"
+    assert seen.prune(after + BUCKET_MS) == [(gone[-1][0] + 1, 0)], "each bucket once"
     assert len(seen) == left - 1
+
+
+def test_a_bucket_is_stored_in_parts_which_are_no_longer_appended_to_once_they_are_large() -> None:
+    seen, stored = Seen(HOUR), Stored()
+    half = PART_ROWS // 2 + 1
+    for batch in range(5):
+        _, rows = seen.admit(digests([f"{batch}-{i}" for i in range(half)]), np.full(half, NOON))
+        stored.append(seen, rows)
+        if batch == 2:
+            seen = stored.reopen(HOUR, NOON)
+    bucket = NOON // BUCKET_MS
+    assert {part: len(held) // 24 for part, held in stored.parts.items()} == {
+        (bucket, 0): 2 * half,
+        (bucket, 1): 2 * half,
+        (bucket, 2): half,
+    }
+    again = stored.reopen(HOUR, NOON)
+    assert len(again) == 5 * half
+    assert not any(admit(again, *((f"{batch}-{half - 1}", NOON + HOUR) for batch in range(5))))
+    stored.drop(again.prune(NOON + 2 * HOUR))
+    assert not stored.parts
 
 
 def test_another_horizon_finds_what_was_stored_under_the_old_one() -> None:
