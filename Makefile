@@ -10,7 +10,7 @@ UV ?= uv
 PARALLEL ?= -n 2 --dist worksteal
 TESTS ?= tests/integration
 # What makes use of compiled loops without servers.
-COMPILED := $(addprefix tests/unit/test_,$(addsuffix .py,decode decode_scan dedupe dedupe_properties grouping hashtable open_tables privacy record_batches sketches))
+COMPILED := $(addprefix tests/unit/test_,$(addsuffix .py,chunks decode decode_scan dedupe dedupe_properties grouping hashtable open_tables privacy record_batches sketches))
 CHECKED := NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=.cache/checked
 # Versions and hashes for every platform and Python; where to fetch them from is the machine's own setting.
 LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links

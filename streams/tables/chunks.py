@@ -7,13 +7,17 @@ wants many rows of few panes, a series few rows of many panes (docs/decisions.md
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 
 import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.compiled import compiled, compiled_for_any
+
 Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
 CHUNK = 128
 
 #: Rows up to which plain Python packs a chunk faster than numpy does.
@@ -22,10 +26,16 @@ _FEW = 16
 _TYPES = {b"b": "<i1", b"h": "<i2", b"i": "<i4", b"q": "<i8"}
 _SIZES = {code: int(name[-1]) for code, name in _TYPES.items()}
 _LIMITS = ((b"b", 0x7F), (b"h", 0x7FFF), (b"i", 0x7FFF_FFFF))
+#: msgpack's first bytes of: a pair, up to 15 entries, more of them, up to 255 bytes, more of them.
+_PAIR, _FEW_ENTRIES, _ENTRIES, _FEW_BYTES, _BYTES = 0x92, 0x80, 0xDE, 0xC4, 0xC5
+#: Bytes that a column and the rest of a chunk have at most, with what begins them.
+_MOST_OF_A_COLUMN, _MOST_BESIDES = 3 + 1 + 8 * CHUNK, 1 + 2 + CHUNK + 3
 
 
 def pack_all(columns: Mapping[str, Ints], numbers: Sequence[int]) -> list[bytes]:
     """The chunks of those numbers, ascending, of measures that are arrays by row number. Empty bytes for a chunk where all is zero."""
+    if not numbers or not columns:
+        return [b""] * len(numbers)
     if len(numbers) == 1 and (few := _pack_few(columns, numbers[0] * CHUNK)) is not None:
         return [few]
     # Chunk by measure by row. All chunks are looked at together: a handful of calls for each would cost more than the bytes do.
@@ -37,21 +47,12 @@ def pack_all(columns: Mapping[str, Ints], numbers: Sequence[int]) -> list[bytes]
         cells[:inside, measure] = column[: whole * CHUNK].reshape(whole, CHUNK)[wanted[:inside]]
         if inside < len(wanted) and wanted[inside] == whole:
             cells[inside, measure, : len(column) - whole * CHUNK] = column[whole * CHUNK :]
-    present: NDArray[np.bool_] = np.any(cells, axis=1)
-    lengths = present.sum(axis=1).tolist()
-    lowest, highest = cells.min(axis=2).tolist(), cells.max(axis=2).tolist()
-    result = []
-    for chunk, length in enumerate(lengths):
-        if not length:
-            result.append(b"")
-            continue
-        rows = np.flatnonzero(present[chunk])
-        # Rows left out are zero, which is in every type's range.
-        values = cells[chunk] if length == CHUNK else cells[chunk][:, rows]
-        bounds = zip(columns, values, lowest[chunk], highest[chunk], strict=True)
-        packed = {name: _narrow(row, low, high) for name, row, low, high in bounds if low or high}
-        result.append(msgpack.packb((rows.astype(np.uint8).tobytes(), packed)))
-    return result
+    names = [msgpack.packb(name) for name in columns]
+    most = _MOST_BESIDES + sum(map(len, names)) + len(names) * _MOST_OF_A_COLUMN
+    packed, ends = np.empty(len(numbers) * most, np.uint8), np.empty(len(numbers), np.int64)
+    _pack(cells.reshape(-1), np.frombuffer(b"".join(names), np.uint8), np.cumsum([len(name) for name in names]), packed, ends)
+    stored = packed[: ends[-1]].tobytes()
+    return [stored[begin:end] for begin, end in itertools.pairwise([0, *ends.tolist()])]
 
 
 def _pack_few(columns: Mapping[str, Ints], at: int) -> bytes | None:
@@ -117,11 +118,6 @@ def _column(by_type: Mapping[bytes, tuple[list[int], list[bytes]]], lengths: Int
     return result
 
 
-def _narrow(values: Ints, lowest: int, highest: int) -> bytes:
-    code = _code(lowest, highest)
-    return code + values.astype(_TYPES[code]).tobytes()
-
-
 def _code(lowest: int, highest: int) -> bytes:
     """The narrowest type for values between these."""
     # Of the lowest not the absolute value: the smallest integer of a type is one farther from zero than the largest.
@@ -130,3 +126,72 @@ def _code(lowest: int, highest: int) -> bytes:
         if largest <= limit:
             return code
     return b"q"
+
+
+@compiled
+def _begin_bytes(packed: Bytes, at: int, length: int) -> int:
+    """What begins so many bytes; returns where they go."""
+    if length < 1 << 8:
+        packed[at], packed[at + 1] = _FEW_BYTES, length
+        return at + 2
+    packed[at], packed[at + 1], packed[at + 2] = _BYTES, length >> 8, length & 0xFF
+    return at + 3
+
+
+@compiled_for_any
+def _pack(cells: Ints, names: Bytes, name_ends: Ints, packed: Bytes, ends: Ints) -> None:
+    """The chunks of `cells`, which are chunk by measure by row, one behind the other; `ends` says where each ends.
+
+    `names` are those of the measures, packed, one behind the other.
+    """
+    measures = len(name_ends)
+    size = len(cells) // (len(ends) * measures)
+    rows, widths = np.empty(size, np.uint8), np.empty(measures, np.int64)
+    at = 0
+    for chunk in range(len(ends)):
+        first = chunk * measures * size
+        length = 0
+        for row in range(size):
+            for measure in range(measures):
+                if cells[first + measure * size + row]:
+                    rows[length] = row
+                    length += 1
+                    break
+        present = 0
+        for measure in range(measures):
+            largest = np.int64(0)
+            zero = True
+            for row in range(size):
+                value = cells[first + measure * size + row]
+                # The smallest integer of a type is one farther from zero than the largest.
+                largest = max(largest, value if value >= 0 else -1 - value)
+                zero = zero and value == 0
+            widths[measure] = 0 if zero else 1 if largest <= 0x7F else 2 if largest <= 0x7FFF else 4 if largest <= 0x7FFF_FFFF else 8
+            present += not zero
+        if length:
+            packed[at] = _PAIR
+            at = _begin_bytes(packed, at + 1, length)
+            packed[at : at + length] = rows[:length]
+            at += length
+            if present < 16:
+                packed[at] = _FEW_ENTRIES | present
+                at += 1
+            else:
+                packed[at], packed[at + 1], packed[at + 2] = _ENTRIES, present >> 8, present & 0xFF
+                at += 3
+        for measure in range(measures):
+            width = widths[measure]
+            if not width:
+                continue
+            for i in range(name_ends[measure - 1] if measure else 0, name_ends[measure]):
+                packed[at] = names[i]
+                at += 1
+            at = _begin_bytes(packed, at, 1 + width * length)
+            packed[at] = 0x62 if width == 1 else 0x68 if width == 2 else 0x69 if width == 4 else 0x71
+            at += 1
+            for k in range(length):
+                value = cells[first + measure * size + rows[k]]
+                for byte in range(width):
+                    packed[at] = (value >> (8 * byte)) & 0xFF
+                    at += 1
+        ends[chunk] = at

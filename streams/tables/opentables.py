@@ -49,6 +49,12 @@ class RowCodes:
         found = list(map(self._code.get, keys))
         folded = 0
         if None in found:
+            # The same key may come more than once.
+            new = list(dict.fromkeys(key for key, code in zip(keys, found, strict=True) if code is None))
+            if len(self._code) + len(new) <= limit:
+                self._code.update(zip(new, range(len(self._code), len(self._code) + len(new)), strict=True))
+                self._new += new
+                return np.fromiter(map(self._code.__getitem__, keys), np.int64, len(keys)), 0
             for i, key in enumerate(keys):
                 if found[i] is None:
                     found[i], fits = self._new_code(key, limit)
@@ -66,9 +72,13 @@ class RowCodes:
 
     def take(self) -> bytes:
         """New keys since the last call, as bytes to append."""
-        packed = b"".join(msgpack.packb(key) for key in self._new)
+        if not self._new:
+            return b""
+        # What is packed as one list begins with its length.
+        packed: bytes = msgpack.packb(self._new)
+        header = len(msgpack.Packer().pack_array_header(len(self._new)))
         self._new.clear()
-        return packed
+        return packed[header:]
 
     def _add(self, key: RowKey) -> int:
         code = self._code[key] = len(self._code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Collection
 from decimal import Decimal
@@ -11,6 +12,7 @@ from redis.asyncio import Redis
 
 from streams.config import DIMENSIONS, Kafka, Money, Settings, SpendSource, Streams, Topic
 from streams.config import Redis as RedisSettings
+from streams.ingest import dedupe
 from streams.ingest.dedupe import Seen
 from streams.ingest.flush import PartitionFlusher
 from streams.ingest.records import Records
@@ -76,7 +78,10 @@ async def assert_tables_equal(
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
-async def test_tables_equal_the_log_when_workers_come_and_go(seed: int, settings: Settings, redis: Redis) -> None:
+async def test_tables_equal_the_log_when_workers_come_and_go(
+    seed: int, settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dedupe, "PART_ROWS", 10)
     chance = random.Random(seed)
     log = hostile_log(seed, settings, NOW, 2_000)
     owned: dict[tuple[Topic, int], PartitionFlusher] = {}
@@ -132,6 +137,23 @@ async def test_a_worker_that_lost_its_partition_cannot_write(settings: Settings,
         await apply(zombie, log[50:60])
     await apply(owner, log[50:60])
     assert [p.read for p in await TableReader(redis, settings).ledger()] == [60]
+
+
+async def test_ids_stored_in_parts_are_found_by_the_next_owner(settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dedupe, "PART_ROWS", 3)
+    topic = settings.topic(Topic.CLICKS)
+
+    def click(offset: int, number: int) -> LogRecord:
+        value = {"event_id": f"e-{number}", "occurred_at": NOW, "campaign_id": "c", "channel": "search"}
+        return LogRecord(topic, 0, offset, NOW, b"c", json.dumps(value).encode())
+
+    for first in range(0, 10, 2):
+        owner = await open_partition(Topic.CLICKS, 0, settings, redis)
+        await apply(owner, [click(first, first), click(first + 1, first + 1)])
+    assert len([key async for key in redis.scan_iter(match="*:seen:*")]) == 3
+    owner = await open_partition(Topic.CLICKS, 0, settings, redis)
+    await apply(owner, [click(10 + number, number) for number in range(10)])
+    assert (owner.meta.applied, owner.meta.duplicate) == (10, 10)
 
 
 async def test_a_flush_whose_answer_was_lost_may_be_sent_again(settings: Settings, redis: Redis) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgpack
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -92,6 +93,16 @@ def test_rows_and_columns_of_zeros_are_left_out() -> None:
     assert rows.tolist() == [127]
     assert {name: column.tolist() for name, column in columns.items()} == {"clicks": [5]}
     assert len(stored) < 20
+
+
+@pytest.mark.parametrize("measures", [1, 15, 16, 300])
+def test_a_chunk_is_what_msgpack_makes_of_it(measures: int) -> None:
+    columns = {f"m{i}": np.full(CHUNK, 1 + i * 10**9, np.int64) for i in range(measures)}
+    stored = pack_one(columns)
+    rows, found = msgpack.unpackb(stored)
+    assert rows == bytes(range(CHUNK))
+    assert {name: column[:1] for name, column in found.items()} == {f"m{i}": (b"b", b"i", b"i", b"q")[min(i, 3)] for i in range(measures)}
+    assert msgpack.packb((rows, found)) == stored
 
 
 def test_nothing_at_all_is_empty() -> None:
