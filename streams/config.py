@@ -240,6 +240,8 @@ class Streams(_Section):
     """Seconds without records after which a partition that is read to its end no longer holds the watermark."""
     stuck_after: Seconds = 60.0
     """Seconds that a partition with records waiting may stand still before the worker says that it is not alive."""
+    nice: Annotated[int, Field(ge=0, le=19)] = 5
+    """By how much a worker's ingest stands back for its pages, and for what else wants the same processor: Unix' nice value, added."""
     open_cells: Annotated[int, Field(ge=10_000)] = 64_000_000
     """Table cells of 8 bytes that a worker keeps in memory; above it the panes used longest ago are read again when needed."""
     max_rows_per_cube: Annotated[int, Field(ge=1)] = 1_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 
 from streams.app.pages import Pages
 from streams.config import INPUT_TOPICS, Privacy, Settings, Topic, load
@@ -27,6 +28,8 @@ def streams(config: ConfigOption = None) -> None:
         log.warning("privacy.user_key is the built-in one, which everybody knows: user ids can be guessed from the tables; set your own")
 
     with Pages(settings) as pages:
+        # The pages, a process of their own by now, stay what they are: somebody waits for them.
+        os.nice(settings.streams.nice)
         asyncio.run(_main(settings, pages))
 
 

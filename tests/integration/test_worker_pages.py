@@ -49,6 +49,13 @@ async def test_the_metrics_of_worker_and_pages_are_one_exposition(settings: Sett
         assert {"campaignwatch_visible_seconds", "campaignwatch_kpi", "campaignwatch_http_connections"} <= set(names)
 
 
+async def test_ingest_stands_back_for_the_pages(settings: Settings, make_topics: CreateTopics, tmp_path: Path) -> None:
+    await make_topics(settings)
+    with worker(settings, tmp_path) as one:
+        of_pages, of_worker = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (pages_of(one), one.process.pid))
+        assert of_worker == min(19, of_pages + settings.streams.nice) > of_pages
+
+
 async def test_an_accept_header_that_cannot_be_read_costs_nobody_the_metrics(
     settings: Settings, make_topics: CreateTopics, tmp_path: Path
 ) -> None:
