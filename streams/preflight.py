@@ -64,11 +64,11 @@ async def check_group(settings: Settings, group: str) -> None:
 
 
 @asynccontextmanager
-async def kafka_within_reach(settings: Settings) -> AsyncIterator[None]:
-    """Raises PreflightError, with the reason, when what is done with Kafka in this context fails."""
+async def kafka_within_reach(settings: Settings, *more: type[Exception]) -> AsyncIterator[None]:
+    """Raises PreflightError, with the reason, when what is done with Kafka in this context fails, or raises one of `more`."""
     try:
         yield
-    except (KafkaError, OSError, ValueError) as error:
+    except (KafkaError, *more) as error:
         reason = await why_not(settings.kafka) or f"{str(error) or 'no answer in time'}; try again, and see the broker's log"
         raise PreflightError(f"Kafka cannot be reached at {settings.kafka.bootstrap_servers}: {reason}.") from error
 
@@ -77,7 +77,7 @@ async def kafka_within_reach(settings: Settings) -> AsyncIterator[None]:
 async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     """A connected client. Raises PreflightError, with the reason, when Kafka cannot be reached."""
     admin = AIOKafkaAdminClient(**connection(settings.kafka), client_id="campaignwatch-preflight", request_timeout_ms=_TIMEOUT_MS)
-    async with kafka_within_reach(settings):
+    async with kafka_within_reach(settings, OSError, ValueError):
         try:
             await admin.start()
             yield admin

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+from streams.errors import UserError
+
 log = logging.getLogger(__name__)
 
 #: Seconds from the signal to the end, whatever hangs. What was not applied by then is read again by the next owner.
@@ -48,7 +50,7 @@ def stopping_on_signals(stop: asyncio.Event) -> Iterator[None]:
     except Exception as error:
         if not asked:
             raise
-        log.warning("asked to end, and failed on the way: %r", error)
+        log.warning("asked to end, and failed on the way: %r", error, exc_info=not isinstance(error, UserError))
 
 
 def end_within(seconds: float, *, status: int) -> None:

@@ -38,7 +38,7 @@ _QUEUED_BATCHES = 8
 #: Python's own 0.005 a worker took 2 to 3 % less in each of three pairs of runs.
 _TURN = 0.001
 #: Seconds for each step of an orderly end; together they leave some of what `streams.stopping` allows.
-_APPLYING, _LEAVING, _CLOSING = 4.0, 2.0, 0.5
+_APPLYING, _LEAVING, _CLOSING = 3.0, 2.0, 0.5
 
 
 class WorkerApp(faust.App):

@@ -111,4 +111,5 @@ class Seen:
 
 
 def _columns(ids: Digests) -> tuple[Digests, Digests]:
-    return np.ascontiguousarray(ids[:, 0]), np.ascontiguousarray(ids[:, 1])
+    # Copies also of a single one: what is compiled for arrays that must not be written to would be compiled anew.
+    return ids[:, 0].copy(), ids[:, 1].copy()

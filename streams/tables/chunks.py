@@ -28,8 +28,6 @@ _SIZES = {code: int(name[-1]) for code, name in _TYPES.items()}
 _LIMITS = ((b"b", 0x7F), (b"h", 0x7FFF), (b"i", 0x7FFF_FFFF))
 #: msgpack's first bytes of: a pair, up to 15 entries, more of them, up to 255 bytes, more of them.
 _PAIR, _FEW_ENTRIES, _ENTRIES, _FEW_BYTES, _BYTES = 0x92, 0x80, 0xDE, 0xC4, 0xC5
-#: Bytes that a column and the rest of a chunk have at most, with what begins them.
-_MOST_OF_A_COLUMN, _MOST_BESIDES = 3 + 1 + 8 * CHUNK, 1 + 2 + CHUNK + 3
 
 
 def pack_all(columns: Mapping[str, Ints], numbers: Sequence[int]) -> list[bytes]:
@@ -48,7 +46,8 @@ def pack_all(columns: Mapping[str, Ints], numbers: Sequence[int]) -> list[bytes]
         if inside < len(wanted) and wanted[inside] == whole:
             cells[inside, measure, : len(column) - whole * CHUNK] = column[whole * CHUNK :]
     names = [msgpack.packb(name) for name in columns]
-    most = _MOST_BESIDES + sum(map(len, names)) + len(names) * _MOST_OF_A_COLUMN
+    # A pair of rows and of columns, each with what begins it.
+    most = 1 + (3 + CHUNK) + 3 + sum(map(len, names)) + len(names) * (3 + 1 + 8 * CHUNK)
     packed, ends = np.empty(len(numbers) * most, np.uint8), np.empty(len(numbers), np.int64)
     _pack(cells.reshape(-1), np.frombuffer(b"".join(names), np.uint8), np.cumsum([len(name) for name in names]), packed, ends)
     stored = packed[: ends[-1]].tobytes()

@@ -304,7 +304,10 @@ def test_unusable_rows_are_named_and_the_rest_is_sent(prepared: tuple[Settings, 
 def interrupted(words: list[str], state: Path, log: Path, events: int, how: signal.Signals) -> int:
     """Start a replay, and end it once `events` events are known to be sent; its exit status."""
     with log.open("wb") as output:
+        # A shell without job control has what it starts in the background ignore Ctrl-C, this test and its processes too.
+        heard = signal.signal(signal.SIGINT, signal.default_int_handler)
         process = subprocess.Popen(words, stderr=output)
+        signal.signal(signal.SIGINT, heard)
         try:
             deadline = time.monotonic() + 60
             while not state.exists() or json.loads(state.read_text())["sent"] < events:
