@@ -159,7 +159,7 @@ def test_reach_goes_first_where_memory_is_short() -> None:
             "extrapolated: Redis Cluster was run with 3 masters",
         ),
         ("--events-per-second 1000000 --campaigns 1000 --partitions 4", "Give more partitions"),
-        ("--events-per-second 200000 --campaigns 1000 --largest-campaign 0.5", "the largest campaign sends 100,000 events/s"),
+        ("--events-per-second 1000000 --campaigns 1000 --largest-campaign 0.5", "the largest campaign sends 500,000 events/s"),
         ("--events-per-second 100000 --campaigns 1000", "raise it, or the oldest are forgotten"),
         ("--events-per-second 1000 --campaigns 1000000 --partitions 2", "raise streams.max_rows_per_cube"),
         ("--events-per-second 1000000 --campaigns 50000", "no number of masters is enough"),
