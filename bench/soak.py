@@ -60,7 +60,9 @@ class Sample:
 
 def judge(samples: Sequence[Sample]) -> dict[str, Any]:
     """What the second half of a run says. Slopes are in MiB per hour."""
-    half = [sample for sample in samples if sample.at >= samples[-1].at / 2]
+    before = sum(sample.at < samples[-1].at / 2 for sample in samples)
+    # With the last look of the first half: between looks at both ends of it lie whole periods.
+    half = samples[max(0, before - 1) :]
     at, rss = [sample.at for sample in half], [sample.rss_mib for sample in half]
     middles, highest = highest_of_each(PERIOD, at, rss)
     # Fewer periods than three make no slope.

@@ -92,6 +92,12 @@ def test_memory_that_goes_up_and_down_is_flat_and_memory_that_leaks_is_not() -> 
     assert leaking["slope_mib_per_hour"] == pytest.approx(40, abs=0.1)
 
 
+def test_looks_that_come_a_little_late_leave_whole_periods() -> None:
+    late = [Sample(number * 10.05, 800.0, 0, 0) for number in range(180)]
+    found = judge(late)
+    assert (found["flat"], found["highest_of_each_period_mib"]) == (True, [800.0] * 3)
+
+
 def test_a_run_of_less_than_three_periods_says_nothing_about_memory() -> None:
     short = judge(saw(10, 0))
     assert (short["flat"], short["slope_mib_per_hour"]) == (None, None)
