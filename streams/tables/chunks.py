@@ -186,6 +186,7 @@ def _pack(cells: Ints, names: Bytes, name_ends: Ints, packed: Bytes, ends: Ints)
                 packed[at] = names[i]
                 at += 1
             at = _begin_bytes(packed, at, 1 + width * length)
+            # b, h, i and q: what `_code` says in Python.
             packed[at] = 0x62 if width == 1 else 0x68 if width == 2 else 0x69 if width == 4 else 0x71
             at += 1
             for k in range(length):
