@@ -67,9 +67,7 @@ def field_per_row() -> Iterator[None]:
 
 
 def _bare_rows_of(cube: _OpenCube) -> dict[int, bytes]:
-    dirty = {number: _bare_row(cube, number) for number in sorted(cube.dirty)}
-    cube.dirty.clear()
-    return dirty
+    return {number: _bare_row(cube, number) for number in cube.changed()}
 
 
 def _bare_row(cube: _OpenCube, number: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from streams.compiled import compiled
 from streams.ingest.coded import Coded, encode
 from streams.ingest.decode_fields import TextField
 from streams.ingest.decode_scan import ABSENT, ESCAPED, TEXT, Spans, hash_of, same_bytes
-from streams.ingest.grouping import numbered
+from streams.ingest.grouping import numbered, runs
 from streams.ingest.texts import Texts
 
 Bytes = NDArray[np.uint8]
@@ -138,20 +138,24 @@ class Numberings:
             return _NONE
         bounds = self._bounds[begin : end + 1]
         written = self._bytes[bounds[0] : bounds[-1]].tobytes()
-        places = (bounds - bounds[0]).tolist()
-        fields = self._field[begin:end].tolist()
-        texts: Sequence[str]
+        places = itertools.pairwise((bounds - bounds[0]).tolist())
+        texts: list[str]
         if b"\\" in written or not written.isascii():
-            parts = [written[start:stop] for start, stop in itertools.pairwise(places)]
+            parts = [written[start:stop] for start, stop in places]
             texts = [text_of(part) for part in parts]
-            self._has_escapes.update(field for field, part in zip(fields, parts, strict=True) if b"\\" in part)
+            escaped = np.array([b"\\" in part for part in parts])
+            self._has_escapes.update(np.unique(self._field[begin:end][escaped]).tolist())
         else:
             plain = written.decode("ascii")
-            texts = [plain[start:stop] for start, stop in itertools.pairwise(places)]
-        for number, (field, text) in enumerate(zip(fields, texts, strict=True), begin):
-            self._values[field].append(text)
-            limits = self._fields[field]
-            self._fine[number] = len(text) <= limits.longest and (limits.judge is None or limits.judge(text))
+            texts = [plain[start:stop] for start, stop in places]
+        # Those of one field came one after the other.
+        for field, at in runs(self._field[begin:end]):
+            its, limits = texts[at], self._fields[field]
+            self._values[field] += its
+            fine = self._fine[begin:end][at]
+            fine[:] = np.fromiter(map(len, its), np.int64, len(its)) <= limits.longest
+            if limits.judge is not None:
+                fine &= np.fromiter(map(limits.judge, its), np.bool_, len(its))
         return begin + np.flatnonzero(~self._fine[begin:end])
 
     def _make_room(self, size: int) -> None:

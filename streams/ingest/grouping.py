@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +26,15 @@ def sum_by(index: Ints, amounts: Ints, size: int) -> Ints:
     result = np.zeros(size, np.int64)
     _sum(index, amounts, result)
     return result
+
+
+def runs(values: Ints) -> Iterator[tuple[int, slice]]:
+    """Each run of equal values, and where it stands."""
+    if not len(values):
+        return
+    starts = [0, *(np.flatnonzero(values[1:] != values[:-1]) + 1).tolist(), len(values)]
+    for begin, end in pairwise(starts):
+        yield values.item(begin), slice(begin, end)
 
 
 @compiled_for_any

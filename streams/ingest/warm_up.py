@@ -13,6 +13,7 @@ from streams.ingest.grouping import numbered, sum_by
 from streams.ingest.texts import Texts
 from streams.ingest.users import user_hasher
 from streams.tables.chunks import CHUNK, pack_all
+from streams.tables.opentables import _OpenCube
 from streams.tables.sketchlogs import ReachLog
 from streams.transport.record_batches import records_of
 
@@ -38,6 +39,7 @@ def warm_up() -> None:
         sum_by(numbered(ones)[0], ones, 1)
         # What is added after the load makes a large table move, too.
         ReachLog(np.arange(size, dtype=np.uint64)).add(np.arange(2 * size, dtype=np.uint64))
+        _OpenCube().add(np.zeros(size, np.int64), ("clicks",), ones[None])
         pack_all({"clicks": ones}, range(len(ones) // CHUNK + 1))
 
 

@@ -7,15 +7,17 @@ writer, so it writes absolute values: a chunk of rows as it now is.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.compiled import compiled_for_any
 from streams.ingest.aggregate import Cells
-from streams.ingest.grouping import sum_by
+from streams.ingest.grouping import runs, sum_by
 from streams.panes.ladder import DAY_MS, Ladder, Level
 from streams.tables import chunks
 from streams.tables.keys import KINDS, PartitionKeys, pane_name
@@ -29,16 +31,24 @@ Command = tuple[str | bytes | int, ...]
 PaneId = tuple[int, int]
 
 _FIELDS_PER_COMMAND = 500
-_NO_ROWS = np.zeros((0, 0), np.int64)
+_NO_ROWS, _NO_CHUNKS = np.zeros((0, 0), np.int64), np.zeros(0, np.bool_)
 #: What an open cube takes beside its cells (objects, dictionaries), in cells of 8 bytes.
 _OVERHEAD_CELLS = 100
+
+
+class _Numbers(dict[RowKey, int]):
+    """Numbers keys in the order in which they are first asked for."""
+
+    def __missing__(self, key: RowKey) -> int:
+        number = self[key] = len(self)
+        return number
 
 
 class RowCodes:
     """Numbers for the row keys of one cube and day, in the order in which they came."""
 
     def __init__(self, stored: bytes = b"") -> None:
-        self._code: dict[RowKey, int] = {tuple(key): i for i, key in enumerate(unpack_rows(stored))}
+        self._code = _Numbers((tuple(key), i) for i, key in enumerate(unpack_rows(stored)))
         self._new: list[RowKey] = []
 
     def __len__(self) -> int:
@@ -46,19 +56,21 @@ class RowCodes:
 
     def of(self, keys: Sequence[RowKey], limit: int) -> tuple[Ints, int]:
         """Codes of the keys, new ones numbered; beyond `limit` keys fold into the row of absent dimensions. Also how many folded."""
+        known = len(self._code)
+        if known < limit:
+            codes = np.fromiter(map(self._code.__getitem__, keys), np.int64, len(keys))
+            added = len(self._code) - known
+            if len(self._code) <= limit:
+                self._new += reversed(list(islice(reversed(self._code), added)))
+                return codes, 0
+            for _ in range(added):
+                self._code.popitem()
         found = list(map(self._code.get, keys))
         folded = 0
-        if None in found:
-            # The same key may come more than once.
-            new = list(dict.fromkeys(key for key, code in zip(keys, found, strict=True) if code is None))
-            if len(self._code) + len(new) <= limit:
-                self._code.update(zip(new, range(len(self._code), len(self._code) + len(new)), strict=True))
-                self._new += new
-                return np.fromiter(map(self._code.__getitem__, keys), np.int64, len(keys)), 0
-            for i, key in enumerate(keys):
-                if found[i] is None:
-                    found[i], fits = self._new_code(key, limit)
-                    folded += not fits
+        for i, key in enumerate(keys):
+            if found[i] is None:
+                found[i], fits = self._new_code(key, limit)
+                folded += not fits
         return np.array(found, np.int64), folded
 
     def _new_code(self, key: RowKey, limit: int) -> tuple[int, bool]:
@@ -101,7 +113,8 @@ class _OpenCube:
     #: The measures that came, each a row of the table; its columns are row numbers.
     _names: tuple[str, ...] = ()
     _table: Ints = field(default_factory=lambda: _NO_ROWS)
-    dirty: set[int] = field(default_factory=set)
+    #: Chunks of its columns that changed since they were last written.
+    _dirty: NDArray[np.bool_] = field(default_factory=lambda: _NO_CHUNKS)
     #: Made when they are needed: most cubes of most panes have none.
     reach: ReachLog | None = None
     counts: dict[str, CountLog] = field(default_factory=dict)
@@ -121,22 +134,13 @@ class _OpenCube:
         """Measure -> value by row number."""
         return dict(zip(self._names, self._table, strict=True))
 
-    def add(self, codes: Ints, names: tuple[str, ...], gains: Ints) -> None:
-        """Add a gain per measure and row. `codes` ascend and are different from each other."""
-        first, top = codes.item(0), codes.item(-1) + 1
+    def add(self, codes: Ints, names: tuple[str, ...], gains: Ints, first: int = 0) -> None:
+        """Add a gain per measure and code; those of the codes stand in `gains` from the column `first` on."""
+        top = int(codes.max()) + 1
         if names != self._names or top > self._table.shape[1]:
             self._make_room(names, top)
-        # Neighbours mostly, or one alone, which a slice finds three times as fast.
-        rows = slice(first, top) if top - first == len(codes) else codes
-        if names == self._names and names:
-            self._table[:, rows] += gains
-        else:
-            for name, gain in zip(names, gains, strict=True):
-                self._table[self._names.index(name), rows] += gain
-        if top <= chunks.CHUNK:
-            self.dirty.add(0)
-        else:
-            self.dirty.update((codes // chunks.CHUNK).tolist())
+        at = np.array([self._names.index(name) for name in names], np.int64)
+        _add(codes, at, gains, first, self._table, self._dirty, chunks.CHUNK)
 
     def _make_room(self, names: tuple[str, ...], rows: int) -> None:
         old = self._table
@@ -144,16 +148,22 @@ class _OpenCube:
         width = old.shape[1] if rows <= old.shape[1] else max(rows, 2 * old.shape[1])
         self._table = np.zeros((len(self._names), width), np.int64)
         self._table[: old.shape[0], : old.shape[1]] = old
+        self._dirty = np.concatenate((self._dirty, np.zeros(-(-width // chunks.CHUNK) - len(self._dirty), np.bool_)))
 
     def load(self, chunk: int, stored: bytes) -> None:
         rows, values = chunks.unpack(stored)
         self.add(rows + chunk * chunks.CHUNK, tuple(values), np.stack(list(values.values())))
-        self.dirty.clear()
+        self._dirty[chunk] = False
+
+    def changed(self) -> list[int]:
+        """Numbers of the chunks that changed since the last call."""
+        numbers: list[int] = np.flatnonzero(self._dirty).tolist()
+        self._dirty[:] = False
+        return numbers
 
     def take_dirty(self) -> dict[int, bytes]:
         """The chunks that changed since the last call, as they now are."""
-        numbers = sorted(self.dirty)
-        self.dirty.clear()
+        numbers = self.changed()
         return dict(zip(numbers, chunks.pack_all(self.measures, numbers), strict=True))
 
     @property
@@ -241,12 +251,17 @@ class OpenTables:
     def add(self, cube: str, cells: Cells, record_time: int, levels: Sequence[Level] | None = None) -> None:
         """Add a cube's cells to every pane still kept, of all levels or of some. Needed days and panes must have been loaded."""
         codes = self._codes_of(cube, cells)
+        names = tuple(cells.values)
+        gains = np.stack(list(cells.values.values())) if names else np.zeros((0, len(codes)), np.int64)
         kept: dict[Level, set[int]] = {}
         for level in levels or self._ladder.levels:
             pane_of_cell = cells.panes - cells.panes % level.size
-            kept[level] = self._add_exact(cube, level, cells, codes, pane_of_cell, record_time)
+            kept[level] = {start for start, _ in runs(pane_of_cell) if level.kept(start, record_time)}
+            for start, at in runs(pane_of_cell):
+                if start in kept[level]:
+                    self._cube(cube, (level.size, start)).add(codes[at], names, gains, at.start)
             for sketch, (cell, bucket, count) in cells.buckets.items():
-                for start, at in _grouped(pane_of_cell[cell]):
+                for start, at in runs(pane_of_cell[cell]):
                     if start in kept[level]:
                         keys, inverse = np.unique((codes[cell[at]] << 16) | bucket[at], return_inverse=True)
                         self._cube(cube, (level.size, start)).count(sketch).add(
@@ -257,15 +272,16 @@ class OpenTables:
 
     def _codes_of(self, cube: str, cells: Cells) -> Ints:
         codes = np.empty(len(cells.rows), np.int64)
-        day_of_cell = cells.panes // DAY_MS
-        for day in np.unique(day_of_cell):
-            at = day_of_cell == day
-            rows = np.unique(cells.rows[at])
-            numbered, folded = self._codes[cube, int(day)].of([cells.keys[r] for r in rows], self._max_rows)
+        for day, at in runs(cells.panes // DAY_MS):
+            keys, row = cells.keys, cells.rows[at]
+            if len(row) < len(codes):
+                present, row = np.unique(row, return_inverse=True)
+                keys = [keys[number] for number in present.tolist()]
+            numbers, folded = self._codes[cube, day].of(keys, self._max_rows)
             if folded:
                 self.folded[cube] = self.folded.get(cube, 0) + folded
-            codes[at] = numbered[np.searchsorted(rows, cells.rows[at])]
-            self._fresh_days.add(int(day))
+            codes[at] = numbers[row]
+            self._fresh_days.add(day)
         return codes
 
     def _cube(self, cube: str, pane: PaneId) -> _OpenCube:
@@ -274,22 +290,6 @@ class OpenTables:
         if (opened := cubes.get(cube)) is None:
             opened = cubes[cube] = _OpenCube()
         return opened
-
-    def _add_exact(self, cube: str, level: Level, cells: Cells, codes: Ints, pane_of_cell: Ints, record_time: int) -> set[int]:
-        """Add the exact measures to the level's panes that are still kept; returns where these start."""
-        starts, pane_number = np.unique(pane_of_cell, return_inverse=True)
-        width = int(codes.max()) + 1
-        place, inverse = np.unique(pane_number * width + codes, return_inverse=True)
-        names = tuple(cells.values)
-        sums = np.stack([sum_by(inverse, gains, len(place)) for gains in cells.values.values()]) if names else _NO_ROWS
-        bounds = np.searchsorted(place, np.arange(len(starts) + 1) * width).tolist()
-        row = place % width
-        kept = set()
-        for start, first, end in zip(starts.tolist(), bounds, bounds[1:], strict=False):
-            if level.kept(start, record_time):
-                kept.add(start)
-                self._cube(cube, (level.size, start)).add(row[first:end], names, sums[:, first:end])
-        return kept
 
     def _add_users(
         self, cube: str, kept: Mapping[Level, Container[int]], pane_of_cell: Ints, codes: Ints, cell: Ints, hashes: NDArray[np.uint32]
@@ -300,7 +300,7 @@ class OpenTables:
         it kept.
         """
         entries = (codes[cell].astype(np.uint64) << np.uint64(32)) | hashes
-        fresh = {start: entries[at] for start, at in _grouped(pane_of_cell[cell])}
+        fresh = {start: entries[at] for start, at in runs(pane_of_cell[cell])}
         for level, starts in kept.items():
             parts: dict[int, list[NDArray[np.uint64]]] = {}
             for start, part in fresh.items():
@@ -390,13 +390,11 @@ class OpenTables:
             del self._codes[cube, day]
 
 
-def _grouped(values: Ints) -> Iterator[tuple[int, NDArray[np.intp] | slice]]:
-    """Each different value, and where it stands."""
-    if len(values) and (values == values[0]).all():
-        yield int(values[0]), slice(None)
-        return
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    starts = np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1))
-    for begin, end in zip(starts, np.append(starts[1:], len(ordered)), strict=False):
-        yield int(ordered[begin]), order[begin:end]
+@compiled_for_any
+def _add(codes: Ints, at: Ints, gains: Ints, first: int, table: Ints, dirty: NDArray[np.bool_], chunk: int) -> None:
+    """Add gains[m, first + i] to table[at[m], codes[i]], and mark the chunks of the codes, of so many codes each."""
+    for i in range(len(codes)):
+        dirty[codes[i] // chunk] = True
+    for m in range(len(at)):
+        for i in range(len(codes)):
+            table[at[m], codes[i]] += gains[m, first + i]

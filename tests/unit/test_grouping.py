@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.ingest.grouping import numbered, sum_by
+from streams.ingest.grouping import numbered, runs, sum_by
 
 KEYS = st.lists(st.one_of(st.integers(0, 9), st.integers(0, 2**63 - 1), st.sampled_from((1 << 32, 1 << 62))), max_size=60)
 AMOUNTS = st.integers(-(2**60), 2**60)
@@ -29,3 +30,11 @@ def test_sums_are_exact_beyond_what_a_double_holds(amounts: list[tuple[int, int]
         model[index] += amount
     sums = sum_by(np.array([i for i, _ in amounts], np.int64), np.array([a for _, a in amounts], np.int64), 5)
     assert sums.tolist() == [model[i] for i in range(5)]
+
+
+@given(st.lists(st.integers(-2, 2), max_size=9))
+def test_runs_are_of_equal_values_and_make_up_the_whole(values: list[int]) -> None:
+    found = list(runs(np.array(values, np.int64)))
+    assert [value for value, at in found for _ in values[at]] == values
+    assert [value for value, _ in found] == [value for value, _ in itertools.groupby(values)]
+    assert all(at.stop > at.start for _, at in found)
