@@ -12,8 +12,9 @@ from bench.clicks import Load
 from bench.latency import QUANTILES, Bench
 from bench.product import Role
 from streams.config import Settings
+from tests.integration.conftest import CLUSTER
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CLUSTER, reason="the benchmarks measure one Redis")]
 
 
 async def test_the_benchmark_and_the_worker_agree_on_how_soon_events_are_visible(ready: Settings) -> None:

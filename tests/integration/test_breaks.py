@@ -11,7 +11,6 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.records_to_delete import RecordsToDelete
-from redis.asyncio import Redis
 
 from streams.config import Settings, Streams, Topic
 from streams.tables.keys import PartitionKeys
@@ -133,7 +132,7 @@ async def test_redis_emptied_while_no_worker_ran(one_partition: Settings, tmp_pa
         await send(one_partition, Topic.CLICKS, clicks(0, 100))
         await applied(one.url, 100)
         assert one.stop() == 0
-    async with Redis.from_url(one_partition.redis.url) as redis:
+    async with client_of(one_partition.redis.url) as redis:
         await redis.flushall()
     with worker(one_partition, tmp_path) as two:
         entry = await until(lambda: entry_of(ledger(two.url), one_partition), lambda e: e["in"] == 100)
@@ -246,7 +245,7 @@ async def test_partitions_that_were_added(one_partition: Settings, tmp_path: Pat
     with worker(one_partition, tmp_path) as one:
         await send(one_partition, Topic.CLICKS, clicks(0, 10))
         await applied(one.url, 10)
-        async with Redis.from_url(one_partition.redis.url) as redis:
+        async with client_of(one_partition.redis.url) as redis:
 
             async def known() -> bool:
                 return bool(await redis.exists(f"{one_partition.redis.namespace}:partition_counts"))

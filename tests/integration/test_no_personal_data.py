@@ -14,7 +14,6 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
 from alerts.demo.slack_stand_in import SlackStandIn
@@ -23,7 +22,7 @@ from streams.embedded import EmbeddedRedis
 from streams.privacy.erasing import erase
 from streams.topics import create_topics
 from tests.hostile_log import hostile_record
-from tests.integration.conftest import Broker
+from tests.integration.conftest import Broker, client_of
 from tests.integration.workers import applied, get, own_settings, records, send, until, worker
 
 PERSONAL = {
@@ -133,9 +132,13 @@ async def play(broker: Broker, redis_server: EmbeddedRedis, directory: Path) -> 
             assert found.total("quarantined") >= 6
             await until(lambda: get(f"{two.url}/api/incidents"), lambda page: page[1]["total"] > 0, timeout=60)
             await until(lambda: slack.top_level(), timeout=60)
-            async with Redis.from_url(settings.redis.url) as redis:
+            async with client_of(settings.redis.url) as redis:
                 await erase(redis, settings, ["u1"], time.time_ns() // 1_000_000)
-                await until(lambda: remembered(settings), timeout=30)
+
+                async def told_slack() -> list[Any]:
+                    return await remembered(redis, settings)
+
+                await until(told_slack, timeout=30)
                 stored = await everything(redis)
                 left = {key.decode(): await redis.ttl(key) async for key in redis.scan_iter(match=f"{settings.redis.namespace}*")}
             pages = b""
@@ -148,10 +151,9 @@ async def play(broker: Broker, redis_server: EmbeddedRedis, directory: Path) -> 
     return Told(settings, stored, left, pages, said, posted, refused)
 
 
-def remembered(settings: Settings) -> list[Any]:
+async def remembered(redis: Redis, settings: Settings) -> list[Any]:
     """Keys of what Slack was told."""
-    with BlockingRedis.from_url(settings.redis.url) as client:
-        return list(client.scan_iter(match=f"{settings.redis.namespace}:{{alerts}}:slack:*"))
+    return [key async for key in redis.scan_iter(match=f"{settings.redis.namespace}:{{alerts}}:slack:*")]
 
 
 async def send_all(settings: Settings) -> int:

@@ -10,7 +10,6 @@ import hypothesis
 import hypothesis.strategies as st
 import schemathesis
 from pydantic import SecretStr
-from redis.asyncio import Redis
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -26,6 +25,7 @@ from schemathesis.specs.openapi.checks import (
 from streams.api.health import Health
 from streams.config import Http, Settings
 from tests.integration.api.served import Pages, start
+from tests.integration.conftest import client_of
 
 _TOKEN = "secret-token"
 
@@ -38,7 +38,7 @@ async def test_the_pages_keep_to_their_document(pages: Pages) -> None:
 async def test_with_a_login_the_pages_keep_to_their_document_and_no_page_forgets_to_ask(settings: Settings) -> None:
     """As above, and schemathesis asks once more without the token, and with a wrong one, which must get a 401."""
     closed = settings.model_copy(update={"http": Http(token=SecretStr(_TOKEN), password=SecretStr("secret-password"))})
-    async with Redis.from_url(settings.redis.url) as redis:
+    async with client_of(settings.redis.url) as redis:
         server = await start(closed, redis, lambda: Health(True, True, {"lag": 0}))
         login = {"Authorization": f"Bearer {_TOKEN}"}
         await asyncio.to_thread(_hold_to_document, server.url, login, [*_CHECKS, ignored_auth])

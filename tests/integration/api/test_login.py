@@ -11,7 +11,6 @@ import pytest
 from aiohttp import ClientResponse, ClientSession, encode_basic_auth, web
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
-from redis.asyncio import Redis
 
 from streams.api.access import Access, OpenToAll
 from streams.api.gate import ACCESS, gate
@@ -21,6 +20,7 @@ from streams.api.server import Server, serve
 from streams.config import Http, Settings
 from streams.metrics.http import HttpMetrics
 from tests.integration.api.served import start
+from tests.integration.conftest import client_of
 from tests.integration.workers import until
 
 TOKEN, PASSWORD = "secret-token", "secret-password"
@@ -52,7 +52,7 @@ class Closed:
 async def closed(settings: Settings) -> AsyncIterator[Closed]:
     http = Http(token=SecretStr(TOKEN), password=SecretStr(PASSWORD), username="ann")
     registry = CollectorRegistry()
-    async with Redis.from_url(settings.redis.url) as redis, ClientSession() as client:
+    async with client_of(settings.redis.url) as redis, ClientSession() as client:
         server = await start(settings.model_copy(update={"http": http}), redis, lambda: Health(True, True, {"lag": 7}), registry)
         yield Closed(server, client, registry)
         await server.stop()
@@ -107,7 +107,7 @@ async def test_the_document_says_which_login_is_asked_for(closed: Closed) -> Non
 
 
 async def test_pages_without_a_login_are_not_served_to_the_network(settings: Settings) -> None:
-    async with Redis.from_url(settings.redis.url) as redis:
+    async with client_of(settings.redis.url) as redis:
         server = await start(settings, redis, lambda: Health(True, True))
         await server.stop()
         app = web.Application()
