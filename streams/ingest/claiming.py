@@ -11,12 +11,14 @@ from streams.config import Settings, Topic
 from streams.ingest.continuity import Break, Finding, LogState, examine, noted
 from streams.ingest.dedupe import Seen
 from streams.ingest.flush import PartitionFlusher
+from streams.ingest.losses import count_anew, measured, only_whole
 from streams.ingest.written_with import settings_changed, written_with
 from streams.panes.ladder import Ladder
-from streams.tables.keys import pane_name
+from streams.tables import kept
+from streams.tables.keys import Command
 from streams.tables.meta import FORMAT, OLDEST_READABLE, Meta
-from streams.tables.opentables import Command, OpenTables
-from streams.tables.store import AT_ONCE, Fenced, PartitionStore
+from streams.tables.opentables import OpenTables
+from streams.tables.store import Fenced, PartitionStore
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +79,7 @@ async def claim(
     """
     generation, store = await _tables_in_use(tables)
     try:
-        meta, findings = await _claim_readable(store, state, now, kept_since(settings, now), role)
+        meta, findings = await _claim_readable(store, state, now, Ladder(settings.streams.ladder), role)
         # Tables that are counted anew know nothing of what was reached in the old ones.
         believed = reached[1] if reached is not None and reached[0] == generation and not findings else -1
         after, breaks = examine(replace(meta, format=FORMAT), state, believed=believed, sent_back=sent_back)
@@ -87,6 +89,8 @@ async def claim(
             ("HSET", store.keys.notes(), kind, packed) for kind, packed in noted(breaks, await store.notes(), now).items()
         ]
         commands += [("HSET", store.keys.settings(), name, value) for name, value in mine.items() if stored.get(name) != value]
+        if not await store.has_lengths():
+            commands += kept.written(store.keys, await measured(topic, settings, store, after), FORMAT)
         if after != meta or commands:
             await store.apply(meta.applied_offset, after, commands)
     except Fenced as error:
@@ -123,7 +127,7 @@ async def _tables_in_use(tables: Tables) -> tuple[int, PartitionStore]:
     return generation, store
 
 
-async def _claim_readable(store: PartitionStore, state: LogState, now: int, since: int, role: str) -> tuple[Meta, list[Finding]]:
+async def _claim_readable(store: PartitionStore, state: LogState, now: int, ladder: Ladder, role: str) -> tuple[Meta, list[Finding]]:
     meta = await store.claim(state.earliest, now, role=role)
     if meta.format > FORMAT:
         raise CannotClaim(
@@ -132,45 +136,8 @@ async def _claim_readable(store: PartitionStore, state: LogState, now: int, sinc
         )
     if meta.format < OLDEST_READABLE:
         detail = f"the tables were in form {meta.format}, which this version cannot read; counting anew from offset {state.earliest}"
-        return await _count_anew(store, meta, state, Finding(Break.FORM_UNREADABLE, meta.read, detail), now)
-    return await _claim_whole(store, meta, state, now, since)
-
-
-async def _claim_whole(store: PartitionStore, meta: Meta, state: LogState, now: int, since: int) -> tuple[Meta, list[Finding]]:
-    """Redis may have dropped single keys: by an eviction policy, or because somebody deleted them.
-
-    Tables whose bookkeeping is gone would count what they hold once more. Where panes are gone others may be, so that all is counted anew
-    if the log still has it, and else goes on without them.
-    """
-    if not meta.record_time and await store.known_panes():
-        detail = f"the bookkeeping of the tables is gone from Redis and their panes are not; counting anew from offset {state.earliest}"
-        return await _count_anew(store, meta, state, Finding(Break.TABLES_FELL_BACK, 0, detail), now)
-    gone = await store.lost_panes(since)
-    if not gone:
-        return meta, []
-    what = f"{len(gone)} panes of the tables are gone from Redis"
-    if state.earliest <= meta.start_offset and meta.topic_id in ("", state.topic_id) and not await _hold_more_than_log(store):
-        finding = Finding(Break.TABLES_FELL_BACK, meta.read, f"{what}; counting anew from offset {state.earliest}")
-        return await _count_anew(store, meta, state, finding, now)
-    detail = f"{what}, and the log has not all that they held: it is missing; `campaignwatch rebuild` counts what the log has"
-    finding = Finding(Break.TABLES_FELL_BACK, 0, detail)
-    names = [pane_name(*pane) for pane in gone]
-    commands: list[Command] = [("ZREM", store.keys.panes(), *names[i : i + AT_ONCE]) for i in range(0, len(names), AT_ONCE)]
-    commands += [("HSET", store.keys.notes(), kind, packed) for kind, packed in noted([finding], await store.notes(), now).items()]
-    await store.apply(meta.applied_offset, meta, commands)
-    return meta, [finding]
-
-
-async def _hold_more_than_log(store: PartitionStore) -> bool:
-    """Whether the tables still count records of a topic that was deleted, or that the log lost."""
-    return bool({Break.TOPIC_RECREATED.value, Break.LOG_TRUNCATED.value} & (await store.notes()).keys())
-
-
-async def _count_anew(store: PartitionStore, meta: Meta, state: LogState, finding: Finding, now: int) -> tuple[Meta, list[Finding]]:
-    # What the group has committed was read into the old tables: it does not say that the new ones fell back.
-    anew = Meta(start_offset=state.earliest, applied_at=now, format=FORMAT, committed=state.committed)
-    await store.clear(meta, anew, noted([finding], await store.notes(), now))
-    return anew, [finding]
+        return await count_anew(store, meta, state, Finding(Break.FORM_UNREADABLE, meta.read, detail), now)
+    return await only_whole(store, meta, state, now, ladder)
 
 
 async def _load(topic: Topic, settings: Settings, store: PartitionStore, meta: Meta) -> PartitionFlusher:
@@ -186,4 +153,7 @@ async def _load(topic: Topic, settings: Settings, store: PartitionStore, meta: M
     if meta.record_time:
         async for part, stored in store.seen(seen.live_buckets(meta.record_time)):
             seen.load(part, stored)
-    return PartitionFlusher(topic, settings, store, tables, seen, meta)
+    flusher = PartitionFlusher(topic, settings, store, tables, seen, meta)
+    if topic is Topic.CAMPAIGNS:
+        flusher.campaigns = await store.campaigns()
+    return flusher

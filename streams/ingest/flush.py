@@ -32,8 +32,9 @@ from streams.ingest.users import user_hasher
 from streams.panes.ladder import DAY_MS, Ladder, Level
 from streams.privacy.erased import Erased
 from streams.tables.aside import aside
+from streams.tables.keys import Command
 from streams.tables.meta import Meta
-from streams.tables.opentables import Command, OpenTables, PaneId
+from streams.tables.opentables import OpenTables, PaneId
 from streams.tables.store import PartitionStore
 
 _ABANDONED_AFTER = 30 * 86_400
@@ -78,6 +79,8 @@ class PartitionFlusher:
         self._hash_users = user_hasher(settings.privacy.user_key.get_secret_value())
         #: Users that events of the past must not bring back.
         self.erased: Erased | None = None
+        #: Those of the registry, for the partitions that it comes from.
+        self.campaigns: set[str] = set()
         self._decoder = Decoder(topic, settings.money) if topic is not Topic.CAMPAIGNS else None
         self._next_expiry = 0
         self._reading: Reading = _once
@@ -111,6 +114,7 @@ class PartitionFlusher:
         result.refusals.sort(key=lambda refused: refused[0])
         result.commands += await aside(self.tables.take_commands, meta.applied_offset, self._ttl)
         result.commands += self._expire(meta.record_time)
+        result.commands += self.tables.kept.take_commands()
         self.meta = meta
         return result
 
@@ -183,8 +187,9 @@ class PartitionFlusher:
         return facts
 
     def _seen_commands(self, rows: NDArray[np.uint64]) -> Iterable[Command]:
-        for part, its in self.seen.parts(rows):
+        for part, its, length in self.seen.parts(rows):
             key = self._store.keys.seen(*part)
+            self.tables.kept.is_now(key, length)
             yield ("APPEND", key, its.tobytes())
             yield ("EXPIRE", key, self._ttl)
 
@@ -208,6 +213,8 @@ class PartitionFlusher:
         for identity, report in ruling.newest.items():
             key = self._store.keys.reports(report.last_day)
             result.commands += [("HSET", key, identity, report.pack()), ("EXPIRE", key, self._ttl)]
+            if identity not in stored:
+                self.tables.kept.has_more(key, 1)
         for level in self._ladder.levels:
             parts = facts_of_reports(ruling.changes, self._settings.money, level, result.meta.record_time)
             while (facts := await aside(next, parts, None)) is not None:
@@ -241,11 +248,12 @@ class PartitionFlusher:
         finest = self._ladder.levels[0].size
         self._next_expiry = record_time - record_time % finest + finest
         commands = self.tables.take_expired(record_time)
-        commands += [("UNLINK", self._store.keys.seen(*part)) for part in self.seen.prune(record_time)]
+        gone = [self._store.keys.seen(*part) for part in self.seen.prune(record_time)]
         if self.topic is Topic.SPEND:
-            gone = (record_time - self._ladder.retention) // (MINUTES_A_DAY * MINUTE_MS) - 1
-            commands.append(("UNLINK", *(self._store.keys.reports(day) for day in range(gone - 2, gone))))
-        return commands
+            day = (record_time - self._ladder.retention) // (MINUTES_A_DAY * MINUTE_MS) - 1
+            gone += [self._store.keys.reports(day - 2), self._store.keys.reports(day - 1)]
+        self.tables.kept.are_gone(gone)
+        return commands + [("UNLINK", key) for key in gone]
 
     # The registry.
 
@@ -260,8 +268,11 @@ class PartitionFlusher:
             result.meta.applied += 1
             if isinstance(parsed, Deletion):
                 result.commands.append(("HDEL", key, parsed.campaign_id))
+                self.campaigns.discard(parsed.campaign_id)
             elif isinstance(parsed, Campaign):
                 result.commands.append(("HSET", key, parsed.campaign_id, msgspec.json.encode(registered(parsed))))
+                self.campaigns.add(parsed.campaign_id)
+        self.tables.kept.is_now(key, len(self.campaigns))
 
 
 def select(columns: Columns, keep: NDArray[np.bool_]) -> Columns:

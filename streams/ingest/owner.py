@@ -207,9 +207,14 @@ class PartitionOwner:
             await self._claimed.store.register()
 
     async def check(self) -> None:
-        """Have the partition claimed again if panes of its tables are gone that nobody here has deleted. Redis errors pass through."""
-        if self._claimed is not None and (lost := await self._claimed.store.lost_panes(kept_since(self._settings, self._now))):
+        """Have the partition claimed again if something of its tables is gone that nobody here has deleted. Redis errors pass through."""
+        if self._claimed is None:
+            return
+        store, since = self._claimed.store, kept_since(self._settings, self._now)
+        if lost := await store.lost_panes(since):
             await self.doubt(f"{len(lost)} panes of its tables are gone from Redis")
+        elif keys := await store.lost_keys(since):
+            await self.doubt(f"keys of its tables are not as it left them in Redis: {', '.join(sorted(keys))}")
 
     async def _load(self, state: LogState) -> None:
         reached = (self._claimed.generation, self.next_offset) if self._claimed is not None else None

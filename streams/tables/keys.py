@@ -12,6 +12,7 @@
 | `registry` | hash | campaign_id -> campaign (the campaigns topic only) |
 | `notes` | hash | what broke the continuity of log and tables, by kind (continuity.py) |
 | `settings` | hash | settings that the tables were last written with (written_with.py) |
+| `kept` | hash | the lengths of the keys that no index lists, and of the index (kept.py) |
 
 The tables can be built anew from the log beside the ones in use (generations.py): those of generation 1, 2, ... have `NAMESPACE~1`,
 `NAMESPACE~2`, ... where the first ones have `NAMESPACE`.
@@ -23,6 +24,8 @@ from dataclasses import dataclass
 
 from streams.config import Topic
 
+#: A Redis command with its arguments.
+Command = tuple[str | bytes | int, ...]
 #: Which sketches the events of a topic can fill.
 SKETCHES_OF = {
     Topic.CLICKS: ("reach",),
@@ -88,6 +91,14 @@ class PartitionKeys:
     def settings(self) -> str:
         """Settings that the tables were last written with."""
         return self.tag + "settings"
+
+    def kept(self) -> str:
+        """Lengths of keys."""
+        return self.tag + "kept"
+
+    def behind_tag(self, key: str) -> str:
+        """What tells a key from the others of the partition."""
+        return key.removeprefix(self.tag)
 
     def registry(self) -> str:
         """Campaigns of the registry."""

@@ -6,6 +6,7 @@ writer, so it writes absolute values: a chunk of rows as it now is.
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,13 +21,12 @@ from streams.ingest.aggregate import Cells
 from streams.ingest.grouping import runs, sum_by
 from streams.panes.ladder import DAY_MS, Ladder, Level
 from streams.tables import chunks
-from streams.tables.keys import KINDS, PartitionKeys, pane_name
+from streams.tables.kept import Kept
+from streams.tables.keys import KINDS, Command, PartitionKeys, pane_name
 from streams.tables.sketchlogs import CountLog, ReachLog
 from streams.tables.windows import RowKey
 
 Ints = NDArray[np.int64]
-#: A Redis command with its arguments.
-Command = tuple[str | bytes | int, ...]
 #: (length of the pane, its start), ms.
 PaneId = tuple[int, int]
 
@@ -50,6 +50,8 @@ class RowCodes:
     def __init__(self, stored: bytes = b"") -> None:
         self._code = _Numbers((tuple(key), i) for i, key in enumerate(unpack_rows(stored)))
         self._new: list[RowKey] = []
+        #: Bytes stored, those that `take` gave out last among them.
+        self.nbytes = len(stored)
 
     def __len__(self) -> int:
         return len(self._code)
@@ -90,6 +92,7 @@ class RowCodes:
         packed: bytes = msgpack.packb(self._new)
         header = len(msgpack.Packer().pack_array_header(len(self._new)))
         self._new.clear()
+        self.nbytes += len(packed) - header
         return packed[header:]
 
     def _add(self, key: RowKey) -> int:
@@ -139,7 +142,7 @@ class _OpenCube:
         top = int(codes.max()) + 1
         if names != self._names or top > self._table.shape[1]:
             self._make_room(names, top)
-        at = np.array([self._names.index(name) for name in names], np.int64)
+        at = _in_order(len(names)) if names == self._names else np.array([self._names.index(name) for name in names], np.int64)
         _add(codes, at, gains, first, self._table, self._dirty, chunks.CHUNK)
 
     def _make_room(self, names: tuple[str, ...], rows: int) -> None:
@@ -190,6 +193,8 @@ class OpenTables:
         self._codes: dict[tuple[str, int], RowCodes] = {}
         self._touched: set[PaneId] = set()
         self._fresh_days: set[int] = set()
+        #: Lengths of keys that no index lists, and of the index.
+        self.kept = Kept(keys)
         #: Row keys that were folded for want of room, per cube.
         self.folded: dict[str, int] = {}
 
@@ -321,12 +326,15 @@ class OpenTables:
                 if new := self._codes[cube, day].take():
                     key = self.keys.rows(cube, day)
                     commands += [("APPEND", key, new), ("EXPIRE", key, ttl)]
+                    self.kept.is_now(key, self._codes[cube, day].nbytes)
         for pane in sorted(self._touched):
             commands += self._pane_commands(pane, ttl)
             commands.append(("ZADD", self.keys.panes(), applied_offset, pane_name(*pane)))
             self._open.move_to_end(pane)
             self._weigh(pane)
-        self.known |= self._touched
+        if not self._touched <= self.known:
+            self.known |= self._touched
+            self.kept.is_now(self.keys.panes(), len(self.known))
         self._touched.clear()
         self._fresh_days.clear()
         return commands
@@ -364,9 +372,12 @@ class OpenTables:
             names = [self.keys.pane(*pane), *(self.keys.sketch(s, *pane, cube) for s in self.keys.sketches for cube in self._cubes)]
             commands.append(("UNLINK", *names))
             commands.append(("ZREM", self.keys.panes(), pane_name(*pane)))
+        self.kept.is_now(self.keys.panes(), len(self.known))
         left = {start // DAY_MS for _, start in self.known}
         for day in {start // DAY_MS for _, start in gone} - left:
-            commands.append(("UNLINK", *(self.keys.rows(cube, day) for cube in self._coded)))
+            rows = [self.keys.rows(cube, day) for cube in self._coded]
+            commands.append(("UNLINK", *rows))
+            self.kept.are_gone(rows)
             for cube in self._coded:
                 self._codes.pop((cube, day), None)
         return commands
@@ -388,6 +399,11 @@ class OpenTables:
         needed = {start // DAY_MS for _, start in self._open}
         for cube, day in [key for key in self._codes if key[1] not in needed]:
             del self._codes[cube, day]
+
+
+@functools.cache
+def _in_order(count: int) -> Ints:
+    return np.arange(count)
 
 
 @compiled_for_any

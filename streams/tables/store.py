@@ -6,7 +6,7 @@ The only room beside reader.py that talks to Redis.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from importlib import resources
 from itertools import chain
 from typing import Any, cast
@@ -14,13 +14,15 @@ from typing import Any, cast
 import msgpack
 import numpy as np
 from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import ResponseError
 
 from streams.privacy.erased import ERASING, Erased, load_erased
 from streams.redis_errors import as_redis_errors
+from streams.tables import kept
 from streams.tables.aside import aside
-from streams.tables.keys import KINDS, PartitionKeys, partitions_key
+from streams.tables.keys import KINDS, Command, PartitionKeys, pane_name, partitions_key
 from streams.tables.meta import FORMAT, Meta
-from streams.tables.opentables import Command, OpenTables, PaneId
+from streams.tables.opentables import OpenTables, PaneId
 
 _SCRIPTS = {name: resources.files(__package__).joinpath(f"{name}.lua").read_text() for name in ("apply", "claim")}
 
@@ -116,17 +118,17 @@ class PartitionStore:
         with what replaces them: whoever claims tables that were half deleted finds an old form, or panes that are gone, and does it again.
         Once another is the writer, nothing is deleted any more.
         """
-        meta, kept, index = self.keys.meta().encode(), self.keys.notes().encode(), self.keys.panes().encode()
+        meta, told, index = self.keys.meta().encode(), self.keys.notes().encode(), self.keys.panes().encode()
         escaped = "".join(f"\\{c}" if c in "*?[]\\" else c for c in self.keys.tag)
         gone: list[bytes] = []
         async for key in self._redis.scan_iter(match=f"{escaped}*", count=1_000):
-            if key not in (meta, kept, index):
+            if key not in (meta, told, index):
                 gone.append(key)
             if len(gone) >= AT_ONCE:
                 await self.apply(before.applied_offset, before, [("UNLINK", *gone)])
                 gone.clear()
         last: list[Command] = [("UNLINK", *gone)] if gone else []
-        last += [("HSET", kept, kind, note) for kind, note in notes.items()]
+        last += [("HSET", told, kind, note) for kind, note in notes.items()]
         last += [("UNLINK", index), ("DEL", meta), ("HSET", meta, "writer", self._writer)]
         await self.apply(before.applied_offset, after, last)
 
@@ -145,15 +147,72 @@ class PartitionStore:
         for first in range(0, len(known), AT_ONCE):
             some = known[first : first + AT_ONCE]
             if await self._redis.exists(*(self.keys.pane(*pane) for pane in some)) < len(some):
-                pipe = self._redis.pipeline(transaction=False)
-                for pane in some:
-                    pipe.exists(self.keys.pane(*pane))
-                with as_redis_errors():
-                    there = await pipe.execute()
-                lost += [pane for pane, is_there in zip(some, there, strict=True) if not is_there]
+                there = set(await self.stored_panes(some))
+                lost += [pane for pane in some if pane not in there]
         # The owner may have deleted some meanwhile, pane and entry in one step.
         still = set(await self.known_panes()) if lost else set()
         return [pane for pane in lost if pane in still]
+
+    async def lost_keys(self, since: int) -> list[str]:
+        """Keys, by their names behind the tag, that are not as long as their owner left them, of those that hold something from `since`
+        (epoch ms) on. Only for tables of a form with lengths."""
+        lengths = kept.parse(await self._redis.hgetall(self.keys.kept()), since)
+        if lengths is None:
+            return [self.keys.behind_tag(self.keys.kept())]
+        now = await self.lengths(lengths)
+        lost = []
+        for name in [name for name, length in lengths.items() if now[name] != length]:
+            # The owner may have written meanwhile, key and length in one step.
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.hget(self.keys.kept(), name)
+            pipe.execute_command(*kept.asked(self.keys, name))
+            length, found = await pipe.execute(raise_on_error=False)
+            if length is not None and _length(found) != int(length):
+                lost.append(name)
+        return lost
+
+    async def lengths(self, names: Collection[str]) -> dict[str, int]:
+        """How long keys are, by their names behind the tag; 0 where there is none, -1 where it holds something of another type."""
+        pipe = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipe.execute_command(*kept.asked(self.keys, name))
+        with as_redis_errors():
+            found = await pipe.execute(raise_on_error=False)
+        return dict(zip(names, map(_length, found), strict=True))
+
+    async def campaigns(self) -> set[str]:
+        """Ids of the campaigns of the registry."""
+        return {campaign.decode() for campaign in await self._redis.hkeys(self.keys.registry())}
+
+    async def rowless(self, cube: str, panes: Sequence[PaneId]) -> list[Command]:
+        """Commands that take a cube out of `panes`: without the keys of its rows nobody can tell whose its numbers are."""
+        pipe = self._redis.pipeline(transaction=False)
+        for pane in panes:
+            pipe.hkeys(self.keys.pane(*pane))
+        with as_redis_errors():
+            answers = await pipe.execute()
+        commands: list[Command] = []
+        for pane, fields in zip(panes, answers, strict=True):
+            own = [field for field in fields if field.startswith(f"{cube}/".encode())]
+            if own:
+                commands.append(("HDEL", self.keys.pane(*pane), *own))
+            if own and own == fields:
+                commands.append(("ZREM", self.keys.panes(), pane_name(*pane)))
+            commands += [("UNLINK", self.keys.sketch(sketch, *pane, cube)) for sketch in self.keys.sketches]
+        return commands
+
+    async def stored_panes(self, panes: Sequence[PaneId]) -> list[PaneId]:
+        """Those of the panes that Redis has, whether they are listed or not."""
+        pipe = self._redis.pipeline(transaction=False)
+        for pane in panes:
+            pipe.exists(self.keys.pane(*pane))
+        with as_redis_errors():
+            there = await pipe.execute()
+        return [pane for pane, is_there in zip(panes, there, strict=True) if is_there]
+
+    async def has_lengths(self) -> bool:
+        """Whether the lengths of keys are kept."""
+        return bool(await self._redis.exists(self.keys.kept()))
 
     async def erased(self, key: str) -> Erased:
         """Users that events of the past must not bring back."""
@@ -225,6 +284,14 @@ class PartitionStore:
             raise _kind_of(answer)(
                 f"{self.keys.topic}:{self.keys.partition}: expected offset {expected_offset}, Redis answered {answer.decode()}"
             )
+
+
+def _length(answer: Any) -> int:
+    if isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE"):
+        return -1
+    if isinstance(answer, Exception):
+        raise answer
+    return int(answer)
 
 
 def _kind_of(answer: bytes) -> type[Fenced]:

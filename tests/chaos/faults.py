@@ -59,6 +59,7 @@ _OF_REDIS = (
     Kind("restore-redis", "Redis comes back from a copy that is some seconds old", on_redis.restore_redis, 2, (1.0, 6.0), _FILE, True),
     Kind("empty-redis", "FLUSHALL", on_redis.empty_redis, 1, loses=True),
     Kind("lose-bookkeeping", "DEL of the bookkeeping of one partition alone", on_redis.lose_bookkeeping, 1, loses=True),
+    Kind("lose-keys", "DEL of one key of a partition while no worker runs", on_redis.lose_keys, 1, loses=True),
     Kind("freeze-redis", "Redis stands still (SIGSTOP), mostly for longer than redis.timeout", on_redis.freeze_redis, 1.5, (0.5, 5.0)),
     Kind(
         "full-redis",

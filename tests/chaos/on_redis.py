@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import redis as blocking
@@ -12,7 +13,11 @@ from redis.exceptions import RedisError
 
 from streams.embedded import EmbeddedRedis, RedisCluster, ports
 from tests.chaos.arena import Arena, Planned
+from tests.chaos.on_processes import kill
 from tests.chaos.servers import copy_file_of, put_file_back, tear_off
+
+#: Keys of a partition that no index lists, the index, and what tells of both.
+_LISTED_NOWHERE = re.compile(rb"\}:(?:rows:.*|seen:.*|reports:.*|registry|panes|kept)$")
 
 
 def _node(arena: Arena, planned: Planned) -> EmbeddedRedis:
@@ -101,6 +106,21 @@ async def lose_bookkeeping(arena: Arena, planned: Planned) -> None:
                 found = sorted([key async for key in client.scan_iter(match="*}:meta", count=1_000)])
                 if found:
                     await client.delete(found[int(planned.pick * len(found))])
+
+
+async def lose_keys(arena: Arena, planned: Planned) -> None:
+    """The same while no worker runs, of a key that is read again only when a partition is taken over."""
+    async with arena.alone("redis"):
+        members = [member for member in arena.fleet.of("streams") if member.wanted and not member.paused]
+        await asyncio.gather(*(kill(arena, member) for member in members))
+        for node in arena.servers.redis.nodes:
+            async with _client(node) as client:
+                found = sorted([key async for key in client.scan_iter(match="*}:*", count=1_000) if _LISTED_NOWHERE.search(key)])
+                if found:
+                    await client.delete(found[int(planned.pick * len(found))])
+        await asyncio.sleep(planned.lasts)
+        for member in members:
+            member.wanted = True
 
 
 async def kill_scripts(arena: Arena, planned: Planned) -> None:

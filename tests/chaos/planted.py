@@ -21,8 +21,9 @@ from streams.app.owners import AssignedPartitions
 from streams.ingest.owner import PartitionOwner
 from streams.ingest.records import Records
 from streams.tables import store
+from streams.tables.keys import Command
 from streams.tables.meta import Meta
-from streams.tables.opentables import Command, OpenTables
+from streams.tables.opentables import OpenTables
 from streams.tables.store import PartitionStore
 
 
@@ -137,6 +138,13 @@ def _sketches_twice() -> None:
     PartitionStore.apply = bad  # type: ignore[method-assign]
 
 
+def _losses_not_looked_for() -> None:
+    async def bad(self: PartitionStore, since: int) -> list[str]:
+        return []
+
+    PartitionStore.lost_keys = bad  # type: ignore[method-assign]
+
+
 def _revisions_forgotten() -> None:
     async def bad(self: PartitionStore, identities: Any) -> dict[bytes, bytes]:
         return {}
@@ -180,6 +188,7 @@ PLANTED: dict[str, Planted] = {
         Planted("sketches-twice", "a flush that is tried again appends its sketches twice", _sketches_twice, _REDIS, 4),
         Planted("revisions-forgotten", "spend reports are added to what they replace", _revisions_forgotten, ("forget-scripts",), 3),
         Planted("applied-again", "a flush whose answer was lost is applied again", _applied_again, ("deaf-redis",), 4),
+        Planted("losses-not-looked-for", "nobody asks whether Redis has all keys", _losses_not_looked_for, ("lose-keys",), 4),
         Planted("incident-apart", "incidents are written first and the outbox a while later", _incident_apart, ("kill-leader",), 12),
     )
 }

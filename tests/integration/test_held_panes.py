@@ -17,6 +17,7 @@ from streams.config import Redis as RedisSettings
 from streams.embedded import EmbeddedRedis
 from streams.ingest.flush import PartitionFlusher
 from streams.privacy.erasing import erase
+from streams.redis_cluster import ClusterClient
 from streams.tables.reader import TableReader
 from streams.tables.windows import Window
 from tests.hostile_log import DAY, MINUTE
@@ -161,9 +162,10 @@ async def test_panes_are_held_up_to_the_limit(settings: Settings, redis: Redis) 
 
 
 async def sent_bytes(redis: Redis) -> int:
-    """What the server has sent so far."""
-    found: int = (await redis.info("stats"))["total_net_output_bytes"]
-    return found
+    """What the server, or the masters of the cluster, have sent so far."""
+    nodes = [redis.plain(node) for node in redis.get_primaries()] if isinstance(redis, ClusterClient) else [redis]
+    found = [(await node.info("stats"))["total_net_output_bytes"] for node in nodes]
+    return sum(found)
 
 
 def click(settings: Settings, offset: int, at: int) -> LogRecord:

@@ -9,6 +9,7 @@ import random
 import re
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -41,6 +42,7 @@ WITHOUT_TTL = {
     r"\{[^}]+\}:panes": "names of the panes that are kept, which leave with them",
     r"\{[^}]+\}:notes": "what broke the continuity: an entry per kind of break",
     r"\{[^}]+\}:settings": "what the tables were written with: an entry per setting; of the key for user ids a digest",
+    r"\{[^}]+\}:kept": "lengths of those of a partition's keys that no index lists, which leave with them",
     r"\{[^}]+\}:generation": "which tables are in use",
     r"\{[^}]+\}:registry": "campaigns, until their deletion is read from the topic",
     r"partitions": "names of the partitions",
@@ -135,10 +137,7 @@ async def play(broker: Broker, redis_server: EmbeddedRedis, directory: Path) -> 
             async with client_of(settings.redis.url) as redis:
                 await erase(redis, settings, ["u1"], time.time_ns() // 1_000_000)
 
-                async def told_slack() -> list[Any]:
-                    return await remembered(redis, settings)
-
-                await until(told_slack, timeout=30)
+                await until(partial(remembered, redis, settings), bool, timeout=30)
                 stored = await everything(redis)
                 left = {key.decode(): await redis.ttl(key) async for key in redis.scan_iter(match=f"{settings.redis.namespace}*")}
             pages = b""
@@ -151,9 +150,9 @@ async def play(broker: Broker, redis_server: EmbeddedRedis, directory: Path) -> 
     return Told(settings, stored, left, pages, said, posted, refused)
 
 
-async def remembered(redis: Redis, settings: Settings) -> list[Any]:
-    """Keys of what Slack was told."""
-    return [key async for key in redis.scan_iter(match=f"{settings.redis.namespace}:{{alerts}}:slack:*")]
+async def remembered(redis: Redis, settings: Settings) -> bool:
+    """Whether there are keys of what Slack was told."""
+    return any([key async for key in redis.scan_iter(match=f"{settings.redis.namespace}:{{alerts}}:slack:*")])
 
 
 async def send_all(settings: Settings) -> int:

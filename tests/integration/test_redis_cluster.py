@@ -22,8 +22,7 @@ from streams.embedded import EmbeddedRedis, RedisCluster
 from streams.preflight import PreflightError, check_redis
 from streams.redis_client import connect
 from streams.tables.generations import PartitionTables
-from streams.tables.keys import PartitionKeys, alerts_key
-from streams.tables.opentables import Command
+from streams.tables.keys import Command, PartitionKeys, alerts_key
 from tests.integration.processes import running, settings_file
 from tests.integration.test_alerts_leader import opened, step_of
 from tests.integration.test_redis_secure import PASSWORD, documented_rules, documented_rules_of_a_cluster

@@ -49,7 +49,9 @@ async def open_partition(topic: Topic, partition: int, settings: Settings, redis
     if meta.record_time:
         async for part, stored in store.seen(seen.live_buckets(meta.record_time)):
             seen.load(part, stored)
-    return PartitionFlusher(topic, settings, store, tables, seen, meta)
+    flusher = PartitionFlusher(topic, settings, store, tables, seen, meta)
+    flusher.campaigns = await store.campaigns()
+    return flusher
 
 
 async def apply(flusher: PartitionFlusher, records: list[LogRecord]) -> None:
@@ -93,6 +95,7 @@ async def test_tables_equal_the_log_when_workers_come_and_go(
     reader = TableReader(redis, settings)
     for flusher in owned.values():
         assert not await flusher._store.lost_panes(0), "every listed pane is there"
+        assert not await flusher._store.lost_keys(0), "and every key is as long as it is said to be"
 
     ledger = {(p.topic, p.partition): (p.read, p.applied, p.duplicate, p.too_late, p.quarantined) for p in await reader.ledger()}
     assert ledger == {key: (t.read, t.applied, t.duplicate, t.too_late, t.quarantined) for key, t in reference.totals.items()}

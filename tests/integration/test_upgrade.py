@@ -43,7 +43,7 @@ from tests.stored_tables import HALF, NOW, Stored, settings_of, stored_tables
 Parts = dict[tuple[Topic, int], list[LogRecord]]
 
 
-@pytest.fixture(scope="module", params=[1, 2])
+@pytest.fixture(scope="module", params=[1, 2, 3])
 def old(request: pytest.FixtureRequest) -> Stored:
     return stored_tables(f"tables-form-{request.param}.xz")
 
@@ -155,7 +155,9 @@ async def test_tables_in_a_form_too_old_are_counted_anew_from_the_log(
         claimed = await take_over(redis, upgraded, topic, partition, state_of(records))
         assert [(f.kind, f.records) for f in claimed.findings] == [(Break.FORM_UNREADABLE, read_before[records[0].topic, partition])]
         assert claimed.flusher.meta.next_offset == 0
-        assert await keys_behind(redis, claimed.store) == {"meta", "notes"} | ({"settings"} if topic is not Topic.CAMPAIGNS else set())
+        assert await keys_behind(redis, claimed.store) == {"meta", "notes", "kept"} | (
+            {"settings"} if topic is not Topic.CAMPAIGNS else set()
+        )
         await apply(claimed.flusher, records)
         again = await take_over(redis, upgraded, topic, partition, state_of(records))
         assert again.findings == []
@@ -177,7 +179,7 @@ async def test_the_documented_rights_are_enough_to_clear(
         await restricted.aclose()
     finally:
         await client.execute_command("ACL DELUSER", "monitor")
-    assert await keys_behind(redis, claimed.store) == {"meta", "notes", "settings"}
+    assert await keys_behind(redis, claimed.store) == {"meta", "notes", "settings", "kept"}
 
 
 def other_rate(settings: Settings) -> Settings:
@@ -234,7 +236,7 @@ async def test_a_worker_that_dies_while_it_clears_leaves_tables_that_are_cleared
     assert "meta" in left
     claimed = await take_over(redis, upgraded, Topic.CLICKS, 0, LogState(0, 1_000, 1_000))
     assert [f.kind for f in claimed.findings] == [Break.FORM_UNREADABLE]
-    assert await keys_behind(redis, store) == {"meta", "notes", "settings"}
+    assert await keys_behind(redis, store) == {"meta", "notes", "settings", "kept"}
 
 
 async def test_a_zombie_does_not_clear_what_its_successor_counts(

@@ -17,8 +17,8 @@ from streams.ingest.aggregate import Facts, aggregate
 from streams.ingest.coded import Coded, encode
 from streams.panes.ladder import DAY_MS, Ladder
 from streams.tables import chunks
-from streams.tables.keys import KINDS, PartitionKeys
-from streams.tables.opentables import Command, OpenTables, PaneId, unpack_rows
+from streams.tables.keys import KINDS, Command, PartitionKeys
+from streams.tables.opentables import OpenTables, PaneId, unpack_rows
 from streams.tables.sketchlogs import split_counts
 from streams.tables.windows import RowKey
 

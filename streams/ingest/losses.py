@@ -1,0 +1,120 @@
+"""Keys of a partition's tables that Redis has lost: found when it is claimed, and counted anew or gone on without."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from streams.config import Settings, Topic
+from streams.events.models import FUTURE_MS
+from streams.ingest.continuity import Break, Finding, LogState, noted
+from streams.ingest.dedupe import Seen
+from streams.panes.ladder import DAY_MS, Ladder
+from streams.tables.keys import KINDS, Command, pane_name
+from streams.tables.meta import FORMAT, WITH_LENGTHS, Meta
+from streams.tables.opentables import PaneId
+from streams.tables.store import AT_ONCE, PartitionStore
+
+#: Behind the tag: the index of panes, and the key with the lengths of the others.
+_INDEX, _LENGTHS = "panes", "kept"
+#: Lost keys that a finding names.
+_NAMED = 5
+
+
+async def only_whole(store: PartitionStore, meta: Meta, state: LogState, now: int, ladder: Ladder) -> tuple[Meta, list[Finding]]:
+    """Redis may have dropped single keys: by an eviction policy, or because somebody deleted them.
+
+    Tables whose bookkeeping is gone would count what they hold once more. Where keys are gone others may be, so that all is counted anew
+    if the log still has it, and else goes on without them.
+    """
+    if not meta.record_time and await store.known_panes():
+        detail = f"the bookkeeping of the tables is gone from Redis and their panes are not; counting anew from offset {state.earliest}"
+        return await count_anew(store, meta, state, Finding(Break.TABLES_FELL_BACK, 0, detail), now)
+    since = now - ladder.retention
+    lost = await store.lost_keys(since) if meta.record_time and meta.format >= WITH_LENGTHS else []
+    listed_again = _INDEX in lost and await _list_again(store, meta, ladder)
+    if listed_again:
+        lost = await store.lost_keys(since)
+    gone = await store.lost_panes(since)
+    if not gone and not lost:
+        if not listed_again:
+            return meta, []
+        return meta, [Finding(Break.TABLES_FELL_BACK, 0, "the list of the tables' panes was gone from Redis; it was made anew")]
+    what = f"{len(gone)} panes of the tables are gone from Redis"
+    if lost:
+        what += f", and these keys are not as they were left: {', '.join(sorted(lost)[:_NAMED])}{' ...' if len(lost) > _NAMED else ''}"
+    if state.earliest <= meta.start_offset and meta.topic_id in ("", state.topic_id) and not await _hold_more_than_log(store):
+        finding = Finding(Break.TABLES_FELL_BACK, meta.read, f"{what}; counting anew from offset {state.earliest}")
+        return await count_anew(store, meta, state, finding, now)
+    detail = f"{what}, and the log has not all that they held: it is missing; `campaignwatch rebuild` counts what the log has"
+    finding = Finding(Break.TABLES_FELL_BACK, 0, detail)
+    names = [pane_name(*pane) for pane in gone]
+    commands: list[Command] = [("ZREM", store.keys.panes(), *names[i : i + AT_ONCE]) for i in range(0, len(names), AT_ONCE)]
+    if lost:
+        commands += await _without(store, lost, set(await store.known_panes()) - set(gone))
+    # It is written anew as things are then.
+    commands.append(("UNLINK", store.keys.kept()))
+    commands += [("HSET", store.keys.notes(), kind, packed) for kind, packed in noted([finding], await store.notes(), now).items()]
+    await store.apply(meta.applied_offset, meta, commands)
+    return meta, [finding]
+
+
+async def _list_again(store: PartitionStore, meta: Meta, ladder: Ladder) -> bool:
+    """List the panes that Redis has; whether there are any that were not listed."""
+    known = set(await store.known_panes())
+    candidates = [(level.size, start) for level, start in ladder.kept(meta.record_time, FUTURE_MS) if (level.size, start) not in known]
+    found = await store.stored_panes(candidates)
+    commands: list[Command] = [("ZADD", store.keys.panes(), max(0, meta.applied_offset), pane_name(*pane)) for pane in found]
+    if found:
+        await store.apply(meta.applied_offset, meta, commands)
+    return bool(found)
+
+
+async def _without(store: PartitionStore, lost: Sequence[str], panes: Collection[PaneId]) -> list[Command]:
+    """Commands that leave nothing of which the lost keys were a part: rows of which nobody knows whose they are."""
+    commands: list[Command] = []
+    for name in lost:
+        kind, _, rest = name.partition(":")
+        if kind == "rows":
+            cube, _, day = rest.rpartition(":")
+            commands += await store.rowless(cube, sorted(pane for pane in panes if pane[1] // DAY_MS == int(day)))
+            commands.append(("UNLINK", store.keys.rows(cube, int(day))))
+    commands += [
+        ("UNLINK", store.keys.tag + name)
+        for name, length in (await store.lengths([n for n in lost if n != _LENGTHS])).items()
+        if length < 0
+    ]
+    return commands
+
+
+async def measured(topic: Topic, settings: Settings, store: PartitionStore, meta: Meta) -> dict[str, int]:
+    """How long the partition's keys are, by their names behind the tag: for tables that do not say it themselves."""
+    keys, panes = store.keys, await store.known_panes()
+    names = [
+        keys.panes(),
+        *(keys.rows(cube, day) for day in {start // DAY_MS for _, start in panes} for cube in (*settings.all_cubes, KINDS)),
+    ]
+    if topic is Topic.SPEND:
+        last = meta.record_time // DAY_MS
+        names += [keys.reports(day) for day in range(last - Ladder(settings.streams.ladder).retention // DAY_MS - 1, last + 2)]
+    if topic is Topic.CAMPAIGNS:
+        names.append(keys.registry())
+    lengths = await store.lengths([keys.behind_tag(name) for name in names])
+    buckets, part = Seen(int(settings.streams.dedupe_horizon * 1000)).live_buckets(meta.record_time) if meta.record_time else [], 0
+    while buckets:
+        found = await store.lengths([keys.behind_tag(keys.seen(bucket, part)) for bucket in buckets])
+        lengths |= found
+        buckets, part = [bucket for bucket, length in zip(buckets, found.values(), strict=True) if length > 0], part + 1
+    return {name: length for name, length in lengths.items() if length > 0}
+
+
+async def _hold_more_than_log(store: PartitionStore) -> bool:
+    """Whether the tables still count records of a topic that was deleted, or that the log lost."""
+    return bool({Break.TOPIC_RECREATED.value, Break.LOG_TRUNCATED.value} & (await store.notes()).keys())
+
+
+async def count_anew(store: PartitionStore, meta: Meta, state: LogState, finding: Finding, now: int) -> tuple[Meta, list[Finding]]:
+    """Delete what the tables hold and begin at the start of the log."""
+    # What the group has committed was read into the old tables: it does not say that the new ones fell back.
+    anew = Meta(start_offset=state.earliest, applied_at=now, format=FORMAT, committed=state.committed)
+    await store.clear(meta, anew, noted([finding], await store.notes(), now))
+    return anew, [finding]

@@ -1,0 +1,91 @@
+"""How long a partition's keys are, as its owner leaves them, kept in a key of their own: what tells that Redis has lost one of them. Pure.
+
+Redis may lose single keys, by an eviction policy or because somebody deleted them, and whoever goes on would number rows anew, or take
+repeats for new events. Keys of panes have no entry here: the index lists them, and its length is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from streams.ingest.dedupe import BUCKET_MS
+from streams.panes.ladder import DAY_MS
+from streams.tables.keys import Command, PartitionKeys
+
+#: The entry that is always there, so that a lost key is told from one without entries.
+_ALWAYS = "form"
+#: How Redis is asked for the length of a key, by how its name begins behind the tag.
+_COMMANDS = {"rows": "STRLEN", "seen": "STRLEN", "reports": "HLEN", "registry": "HLEN", "panes": "ZCARD"}
+
+
+class Kept:
+    """The lengths that changed since they were last written: bytes of strings, fields of hashes, members of the index."""
+
+    def __init__(self, keys: PartitionKeys) -> None:
+        self._keys = keys
+        self._lengths: dict[str, int] = {}
+        self._more: dict[str, int] = {}
+        self._gone: set[str] = set()
+
+    def is_now(self, key: str, length: int) -> None:
+        """A key has that length now."""
+        self._lengths[self._keys.behind_tag(key)] = length
+
+    def has_more(self, key: str, length: int) -> None:
+        """A key, whose length need not be known, is so much longer."""
+        name = self._keys.behind_tag(key)
+        self._more[name] = self._more.get(name, 0) + length
+
+    def are_gone(self, keys: Iterable[str]) -> None:
+        """Keys were deleted."""
+        for key in keys:
+            name = self._keys.behind_tag(key)
+            self._lengths.pop(name, None)
+            self._more.pop(name, None)
+            self._gone.add(name)
+
+    def take_commands(self) -> list[Command]:
+        """Commands that write what changed since the last call."""
+        key = self._keys.kept()
+        commands: list[Command] = [("HDEL", key, *sorted(self._gone))] if self._gone else []
+        if self._lengths:
+            commands.append(("HSET", key, *(each for pair in self._lengths.items() for each in pair)))
+        commands += [("HINCRBY", key, name, more) for name, more in self._more.items() if more]
+        self._lengths, self._more, self._gone = {}, {}, set()
+        return commands
+
+
+def written(keys: PartitionKeys, lengths: Mapping[str, int], form: int) -> list[Command]:
+    """Commands that write all of it anew: name behind the tag -> length; `form` is that of the tables."""
+    entries = [each for name, length in lengths.items() if length for each in (name, length)]
+    return [("DEL", keys.kept()), ("HSET", keys.kept(), _ALWAYS, form, *entries)]
+
+
+def asked(keys: PartitionKeys, name: str) -> tuple[str, str]:
+    """The command that asks Redis for the length of the key of that name behind the tag."""
+    return _COMMANDS[name.partition(":")[0]], keys.tag + name
+
+
+def parse(stored: Mapping[bytes, bytes], since: int) -> dict[str, int] | None:
+    """Name behind the tag -> length, of the keys that hold something from `since` (epoch ms) on: Redis itself lets go of older ones.
+
+    None if nothing is stored, which no owner leaves behind.
+    """
+    if not stored:
+        return None
+    lengths = {name.decode(): int(length) for name, length in stored.items()}
+    lengths.pop(_ALWAYS, None)
+    return {name: length for name, length in lengths.items() if _until(name) > since}
+
+
+def _until(name: str) -> float:
+    """Epoch ms up to which the key of a name may hold something."""
+    kind, *parts = name.split(":")
+    match kind:
+        case "rows":
+            return (int(parts[-1]) + 1) * DAY_MS
+        case "reports":
+            return (int(parts[0]) + 1) * DAY_MS
+        case "seen":
+            return (int(parts[0]) + 1) * BUCKET_MS
+    return float("inf")

@@ -1,0 +1,171 @@
+"""Redis may lose single keys, by an eviction policy or somebody's DEL: it is noticed, and counted anew or gone on without."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from streams.config import DIMENSIONS, Settings, Topic
+from streams.ingest import dedupe
+from streams.ingest.claiming import Claimed, claim
+from streams.ingest.continuity import Break, LogState
+from streams.ingest.dedupe import BUCKET_MS
+from streams.panes.ladder import DAY_MS
+from streams.tables.generations import PartitionTables
+from streams.tables.reader import TableReader
+from tests.hostile_log import DAY, HOUR, hostile_log
+from tests.integration.test_tables_exact import NOW, apply, assert_tables_equal, settings
+from tests.reference import LogRecord, judge
+
+__all__ = ["settings"]
+
+WINDOWS = [(NOW // 10_000 * 10_000 - 50 * 60_000, NOW // 10_000 * 10_000), (NOW // DAY * DAY - 395 * DAY, NOW // DAY * DAY + 2 * DAY)]
+#: One of each kind of key that no index lists, the index, and the key that tells of all these.
+LOST = [
+    (Topic.CLICKS, "rows:campaign:*"),
+    (Topic.ENGAGEMENTS, "rows:keyword:*"),
+    (Topic.CONVERSIONS, "seen:*"),
+    (Topic.SPEND, "reports:*"),
+    (Topic.SPEND, "rows:account:*"),
+    (Topic.CAMPAIGNS, "registry"),
+    (Topic.CLICKS, "kept"),
+]
+
+
+def log_of(topic: Topic, settings: Settings) -> list[LogRecord]:
+    if topic is Topic.CAMPAIGNS:
+        names = [f"c-{number % 7}" for number in range(20)]
+        values = [{"campaign_id": name, "name": f"Sale {number}", "currency": "USD"} for number, name in enumerate(names)]
+        written = [None if number % 5 == 4 else json.dumps(value).encode() for number, value in enumerate(values)]
+        return [
+            LogRecord(settings.topic(topic), 0, number, NOW - 20 + number, name.encode(), value)
+            for number, (name, value) in enumerate(zip(names, written, strict=True))
+        ]
+    return [record for each, record in hostile_log(17, settings, NOW, 600, partitions=1) if each is topic]
+
+
+async def take_over(redis: Redis, settings: Settings, topic: Topic, log: Sequence[LogRecord]) -> Claimed:
+    state = LogState(earliest=0, end=log[-1].offset + 1)
+    return await claim(topic, settings, PartitionTables(redis, settings, settings.topic(topic), 0), state, NOW)
+
+
+async def counted(redis: Redis, settings: Settings, topic: Topic, log: Sequence[LogRecord]) -> Claimed:
+    """The partition as its owner leaves it, in two goes."""
+    claimed = await take_over(redis, settings, topic, log)
+    await apply(claimed.flusher, list(log[: len(log) // 2]))
+    await apply(claimed.flusher, list(log[len(log) // 2 :]))
+    assert await claimed.store.lost_keys(0) == []
+    return claimed
+
+
+async def lose(redis: Any, tag: str, name: str) -> str:
+    """Delete one key, and say which."""
+    found: list[str] = sorted([key.decode() async for key in redis.scan_iter(match=f"{tag}{name}")])
+    assert await redis.delete(found[-1]) == 1
+    return found[-1].removeprefix(tag)
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dedupe, "PART_ROWS", 2)
+
+
+@pytest.mark.parametrize(("topic", "name"), LOST)
+async def test_a_key_that_is_gone_has_all_counted_anew(settings: Settings, redis: Redis, topic: Topic, name: str) -> None:
+    log = log_of(topic, settings)
+    before = await counted(redis, settings, topic, log)
+    lost = await lose(redis, before.store.keys.tag, name)
+    assert await before.store.lost_keys(0) == [lost]
+    after = await take_over(redis, settings, topic, log)
+    assert [(finding.kind, finding.records) for finding in after.findings] == [(Break.TABLES_FELL_BACK, len(log))]
+    assert lost in after.findings[0].detail and "counting anew from offset 0" in after.findings[0].detail
+    assert after.flusher.meta.next_offset == 0
+    await apply(after.flusher, log)
+    reference = judge([(topic, record) for record in log], settings, DIMENSIONS)
+    reader = TableReader(redis, settings)
+    assert await reader.campaigns() == reference.registry
+    if topic is not Topic.CAMPAIGNS:
+        await assert_tables_equal(reference, reader, settings, WINDOWS)
+    assert (await take_over(redis, settings, topic, log)).findings == []
+
+
+@pytest.mark.parametrize(("topic", "name"), LOST)
+async def test_what_the_log_has_no_more_goes_on_without_the_key(settings: Settings, redis: Redis, topic: Topic, name: str) -> None:
+    log = log_of(topic, settings)
+    before = await counted(redis, settings, topic, log)
+    tag = before.store.keys.tag
+    # As if retention had deleted what came before the first record.
+    await redis.hset(before.store.keys.meta(), "start_offset", "-5")
+    lost = await lose(redis, tag, name)
+    after = await take_over(redis, settings, topic, log)
+    assert [(finding.kind, finding.records) for finding in after.findings] == [(Break.TABLES_FELL_BACK, 0)]
+    assert lost in after.findings[0].detail and "`campaignwatch rebuild`" in after.findings[0].detail
+    assert after.flusher.meta.next_offset == log[-1].offset + 1
+    assert (await take_over(redis, settings, topic, log)).findings == [], "it is said once"
+    if topic is Topic.CAMPAIGNS:
+        return
+    reference = judge([(topic, record) for record in log], settings, DIMENSIONS)
+    reader = TableReader(redis, settings)
+    kind, _, rest = lost.partition(":")
+    cube, _, day = rest.rpartition(":")
+    whole = [each for each in settings.all_cubes if kind != "rows" or each != cube]
+    await assert_tables_equal(reference, reader, settings, WINDOWS, whole)
+    if kind == "rows":
+        at = int(day) * DAY_MS
+        assert reference.window(settings.all_cubes[cube], at, at + DAY), "there was something"
+        window = await reader.window(cube, at, at + DAY)
+        assert len(window.rows) == 0, "numbers of which nobody knows whose they are are not shown"
+
+
+async def test_a_part_of_ids_that_is_gone_hides_none_of_those_after_it(settings: Settings, redis: Redis) -> None:
+    topic = settings.topic(Topic.CLICKS)
+    log = []
+    for offset in range(12):
+        value = {"event_id": f"e-{offset % 7}", "occurred_at": NOW, "campaign_id": "c", "channel": "search"}
+        log.append(LogRecord(topic, 0, offset, NOW, b"c", json.dumps(value).encode()))
+    before = await take_over(redis, settings, Topic.CLICKS, log)
+    for offset in range(0, 6, 2):
+        await apply(before.flusher, log[offset : offset + 2])
+    keys = before.store.keys
+    assert await redis.delete(keys.seen(NOW // BUCKET_MS, 1)) == 1
+    after = await take_over(redis, settings, Topic.CLICKS, log)
+    await apply(after.flusher, log)
+    assert (after.flusher.meta.applied, after.flusher.meta.duplicate) == (7, 5)
+
+
+async def test_the_list_of_panes_is_made_anew(settings: Settings, redis: Redis) -> None:
+    log = log_of(Topic.CLICKS, settings)
+    before = await counted(redis, settings, Topic.CLICKS, log)
+    panes = set(await before.store.known_panes())
+    assert await redis.delete(before.store.keys.panes()) == 1
+    after = await take_over(redis, settings, Topic.CLICKS, log)
+    assert [finding.kind for finding in after.findings] == [Break.TABLES_FELL_BACK]
+    assert "it was made anew" in after.findings[0].detail
+    assert after.flusher.meta.next_offset == log[-1].offset + 1, "nothing is read again"
+    assert set(await after.store.known_panes()) == panes
+    reference = judge([(Topic.CLICKS, record) for record in log], settings, DIMENSIONS)
+    await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS)
+
+
+async def test_a_key_that_somebody_made_something_else_is_lost(settings: Settings, redis: Redis) -> None:
+    log = log_of(Topic.CLICKS, settings)
+    before = await counted(redis, settings, Topic.CLICKS, log)
+    lost = await lose(redis, before.store.keys.tag, "rows:campaign:*")
+    await redis.sadd(before.store.keys.tag + lost, "what is this")
+    after = await take_over(redis, settings, Topic.CLICKS, log)
+    assert lost in after.findings[0].detail
+    await apply(after.flusher, log)
+    reference = judge([(Topic.CLICKS, record) for record in log], settings, DIMENSIONS)
+    await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS)
+
+
+async def test_what_expired_by_itself_is_not_lost(settings: Settings, redis: Redis) -> None:
+    log = log_of(Topic.CLICKS, settings)
+    before = await counted(redis, settings, Topic.CLICKS, log)
+    lost = await lose(redis, before.store.keys.tag, "seen:*")
+    assert await before.store.lost_keys(NOW + HOUR) == []
+    assert await before.store.lost_keys(NOW - 30 * DAY) == [lost]

@@ -1,0 +1,86 @@
+"""The lengths that are kept of a partition's keys are those that the keys have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.ingest.dedupe import BUCKET_MS
+from streams.panes.ladder import DAY_MS
+from streams.tables.kept import Kept, asked, parse, written
+from streams.tables.keys import Command, PartitionKeys
+
+KEYS = PartitionKeys("n", "t.spend", 3)
+NAMES = (KEYS.rows("campaign", 7), KEYS.seen(9), KEYS.seen(9, 1), KEYS.reports(8), KEYS.registry(), KEYS.panes())
+
+
+class Redis:
+    """The hash that the commands write."""
+
+    def __init__(self) -> None:
+        self.stored: dict[bytes, bytes] = {}
+
+    def run(self, commands: Iterable[Command]) -> None:
+        for name, key, *words in commands:
+            assert key == KEYS.kept()
+            if name == "DEL":
+                self.stored.clear()
+            elif name == "HDEL":
+                for word in words:
+                    self.stored.pop(str(word).encode(), None)
+            elif name == "HSET":
+                self.stored |= {str(k).encode(): str(v).encode() for k, v in zip(words[::2], words[1::2], strict=True)}
+            else:
+                assert name == "HINCRBY"
+                field = str(words[0]).encode()
+                self.stored[field] = str(int(self.stored.get(field, b"0")) + int(words[1])).encode()
+
+
+STEP = st.tuples(st.sampled_from(("is now", "more", "gone", "write")), st.sampled_from(NAMES), st.integers(1, 9))
+
+
+@given(st.lists(STEP))
+def test_what_is_written_is_what_was_said_of_each_key(steps: list[tuple[str, str, int]]) -> None:
+    redis, kept, lengths = Redis(), Kept(KEYS), dict[str, int]()
+    redis.run(written(KEYS, {}, 4))
+    for what, key, length in steps:
+        # A key is either set or lengthened, as its owner knows its length or not.
+        if what == "is now" and key != KEYS.reports(8):
+            kept.is_now(key, length)
+            lengths[key] = length
+        elif what == "more" and key == KEYS.reports(8):
+            kept.has_more(key, length)
+            lengths[key] = lengths.get(key, 0) + length
+        elif what == "gone":
+            kept.are_gone([key])
+            lengths.pop(key, None)
+        else:
+            redis.run(kept.take_commands())
+    redis.run(kept.take_commands())
+    assert parse(redis.stored, 0) == {KEYS.behind_tag(key): length for key, length in lengths.items()}
+    assert kept.take_commands() == []
+
+
+def test_nothing_is_told_from_a_key_without_entries() -> None:
+    redis = Redis()
+    assert parse(redis.stored, 0) is None
+    redis.run(written(KEYS, {"registry": 0, "panes": 5}, 4))
+    assert parse(redis.stored, 0) == {"panes": 5}
+
+
+def test_what_redis_may_have_let_go_of_by_itself_is_not_asked_for() -> None:
+    lengths = {KEYS.behind_tag(key): 1 for key in NAMES}
+    redis = Redis()
+    redis.run(written(KEYS, lengths, 4))
+    assert parse(redis.stored, 10 * BUCKET_MS - 1) == lengths
+    assert parse(redis.stored, 8 * DAY_MS - 1) == {name: 1 for name in lengths if not name.startswith("seen")}
+    assert parse(redis.stored, 8 * DAY_MS) == {"reports:8": 1, "registry": 1, "panes": 1}
+    assert parse(redis.stored, 9 * DAY_MS) == {"registry": 1, "panes": 1}
+
+
+def test_each_key_is_asked_by_the_command_of_its_type() -> None:
+    told = {name: asked(KEYS, KEYS.behind_tag(name)) for name in NAMES}
+    assert all(key == name for name, (_, key) in told.items())
+    assert [command for command, _ in told.values()] == ["STRLEN", "STRLEN", "STRLEN", "HLEN", "HLEN", "ZCARD"]
