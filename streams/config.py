@@ -397,6 +397,8 @@ class Http(_Section):
     """Seconds within which the next request must have come in full, else the connection is closed."""
     cache_bytes: Annotated[int, Field(ge=0)] = 268_435_456
     """Bytes of panes that are held from one answer about KPIs to the next, so that only what has changed is read; 0 reads all anew."""
+    kept_answers: Annotated[int, Field(ge=0)] = 50
+    """Answers about KPIs that are kept, and renewed in the background, for those who take some that are seconds old (`max_age`)."""
 
     @field_validator("token")
     @classmethod

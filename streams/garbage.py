@@ -10,5 +10,5 @@ _COLLECT_AFTER = 200_000
 
 
 def collect_seldom() -> None:
-    """For processes that hold many records at a time."""
+    """For processes that hold many records or names of rows at a time."""
     gc.set_threshold(_COLLECT_AFTER, 10, 10)

@@ -72,8 +72,13 @@ def _login_needed(access: Access, wrong: bool) -> web.Response:
 
 def as_json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """An answer in JSON."""
+    return encoded(encode(content), status, headers)
+
+
+def encoded(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """An answer that is JSON already."""
     fixed = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-    return web.Response(body=encode(content), status=status, headers={**fixed, **(headers or {})})
+    return web.Response(body=body, status=status, headers={**fixed, **(headers or {})})
 
 
 def problem(status: int, error: str, hint: str | None = None, headers: Mapping[str, str] | None = None) -> web.Response:

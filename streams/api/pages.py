@@ -13,7 +13,7 @@ from streams.api.campaigns import DEFAULT_CAMPAIGNS, MAX_CAMPAIGNS
 from streams.api.kpis import DEFAULT_LIMIT, MAX_LIMIT
 from streams.api.query import Parameter, one_of, read_condition, read_names, read_sort, whole_number
 from streams.api.span import MAX_POINTS
-from streams.api.times import LAST_MS, read_length, read_time
+from streams.api.times import LAST_MS, MAX_AGE, read_age, read_length, read_time, write_length
 from streams.config import Settings
 
 Schema = Mapping[str, Any]
@@ -188,6 +188,14 @@ def pages(settings: Settings) -> tuple[Page, ...]:
                     "measures and KPIs of a row, with commas between them; all when left out",
                     {"type": "string", "pattern": f"^{_NAME_PATTERN}(,{_NAME_PATTERN})*$", "examples": ["clicks,spend,ctr"]},
                     read_names,
+                ),
+                Parameter(
+                    "max_age",
+                    f"how old the answer may be, up to {write_length(MAX_AGE)}; when left out it is as the tables are. Who asks the same "
+                    "again and again, as a dashboard does, has it at once then. The header Age says how old it is, in seconds",
+                    {**_LENGTH, "examples": ["5s"]},
+                    read_age,
+                    default=0,
                 ),
             ),
         ),

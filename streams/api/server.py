@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -15,9 +17,11 @@ from redis.exceptions import RedisError
 from streams.api.access import Access
 from streams.api.campaigns import campaigns_content
 from streams.api.connections import CONNECTIONS, BoundedRunner
-from streams.api.gate import ACCESS, TRUSTED, as_json, gate, problem, set_headers
+from streams.api.encoding import encode
+from streams.api.gate import ACCESS, TRUSTED, as_json, encoded, gate, problem, set_headers
 from streams.api.health import Health
 from streams.api.incidents import Incidents
+from streams.api.kept_answers import KeptAnswers
 from streams.api.kpis import KpiQuery, SeriesQuery, answer, series
 from streams.api.ledger import ledger_content
 from streams.api.openapi import VERSION, document
@@ -66,7 +70,12 @@ def build_app(
     `clock` gives epoch ms; `health` is asked at every probe and must be cheap; without `incidents` their page is a 404.
     Refused requests are counted in `registry`. Who may read the pages is said by `settings.http`.
     """
-    handlers = _Handlers(settings, reader, clock, metrics, health, incidents)
+
+    async def ask(query: KpiQuery) -> bytes:
+        return encode((await answer(query, reader, settings, clock())).content())
+
+    kept = KeptAnswers(ask, settings.http.kept_answers)
+    handlers = _Handlers(settings, reader, kept, clock, metrics, health, incidents)
     by_path: Mapping[str, Handler] = {
         "/": handlers.index,
         "/api/kpis": handlers.kpis,
@@ -82,10 +91,12 @@ def build_app(
     access = Access(settings.http)
     counted = HttpMetrics(registry or CollectorRegistry())
     counted.cache_bytes.set_function(lambda: reader.held_bytes)
+    counted.kept_answers.set_function(lambda: len(kept))
     app = web.Application(middlewares=[gate(access, settings.http.max_requests, counted), _problems_as_json])
     app[ACCESS] = access
     app[CONNECTIONS] = (settings.http, counted)
     app.on_response_prepare.append(set_headers)
+    app.cleanup_ctx.append(_renewing(kept))
     for page in pages(settings):
         if page.path != "/api/incidents" or incidents is not None:
             app.router.add_get(page.path, _with_parameters(page.parameters, by_path[page.path]))
@@ -96,6 +107,7 @@ def build_app(
 class _Handlers:
     settings: Settings
     reader: TableReader
+    kept: KeptAnswers[KpiQuery]
     clock: Callable[[], int]
     render: Metrics
     probe: Probe
@@ -114,7 +126,8 @@ class _Handlers:
             where=values["where"],
             columns=values["columns"],
         )
-        return as_json((await answer(query, self.reader, self.settings, self.clock())).content())
+        found, age = await self.kept.get(query, values["max_age"] / 1000)
+        return encoded(found, headers={"Age": str(int(age))} if values["max_age"] else None)
 
     async def series(self, values: Values, _: web.Request) -> web.Response:
         span = span_of(values["from"], values["to"], values["window"])
@@ -152,6 +165,19 @@ class _Handlers:
 
     async def openapi(self, _: Values, __: web.Request) -> web.Response:
         return as_json(document(self.settings))
+
+
+def _renewing(kept: KeptAnswers[KpiQuery]) -> Callable[[web.Application], AsyncIterator[None]]:
+    """Has answers renewed as long as the application runs."""
+
+    async def renewing(_: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(kept.run(), name="renewing answers about KPIs")
+        yield
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    return renewing
 
 
 def _with_parameters(declared: tuple[Parameter, ...], handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

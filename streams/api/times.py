@@ -9,6 +9,8 @@ from streams.events.times import EPOCH, epoch_ms_of_text
 
 #: The last millisecond of the year 9999, beyond which no date can be written.
 LAST_MS = 253_402_300_799_999
+#: Milliseconds that an answer may be old at most, if its asker likes.
+MAX_AGE = 60_000
 
 _MILLISECONDS = re.compile(r"[0-9]{1,15}")
 _LENGTH = re.compile(r"([1-9][0-9]{0,8})([smhd])")
@@ -45,6 +47,14 @@ def read_length(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not a length of time; write a whole number and s, m, h or d, such as 10s, 5m, 1h or 1d")
     return int(match[1]) * _UNITS[match[2]]
+
+
+def read_age(text: str) -> int:
+    """Milliseconds of an age that an answer may have. ValueError, with the reason, for all else."""
+    age = read_length(text)
+    if age > MAX_AGE:
+        raise ValueError(f"{text!r} is more than {write_length(MAX_AGE)}")
+    return age
 
 
 def write_length(ms: int) -> str:

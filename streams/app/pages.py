@@ -20,6 +20,7 @@ from typing import Any
 from streams.api.health import Health
 from streams.config import Settings
 from streams.errors import UserError
+from streams.garbage import collect_seldom
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +129,7 @@ def _run(settings: Settings, line: Connection, worker_end: Connection) -> None:
     # The worker loads Faust meanwhile.
     from streams.app.page_server import serve_until_told
 
+    collect_seldom()
     try:
         line.recv()
     except (EOFError, OSError):

@@ -19,5 +19,6 @@ class HttpMetrics:
         )
         self.connections = Gauge("campaignwatch_http_connections", "Open connections to the pages", registry=registry)
         self.cache_bytes = Gauge("campaignwatch_http_cache_bytes", "Panes held from one answer about KPIs to the next", registry=registry)
+        self.kept_answers = Gauge("campaignwatch_http_kept_answers", "Answers about KPIs that are kept and renewed", registry=registry)
         for reason in REFUSALS:
             self.refused.labels(reason)

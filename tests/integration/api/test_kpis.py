@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from streams.config import Topic
 from tests.integration.api.served import NOON, Pages
+from tests.integration.conftest import client_of
+from tests.integration.filling import Fact, Filled, fill
 
 
 async def test_a_campaigns_row_sums_all_partitions_and_topics(pages: Pages) -> None:
@@ -153,3 +156,21 @@ async def test_a_window_long_past_is_empty(pages: Pages) -> None:
 )
 async def test_what_cannot_be_answered_is_refused_and_says_what_there_is(pages: Pages, parameters: dict[str, Any], said: str) -> None:
     assert said in await pages.refused("/api/kpis", **parameters)
+
+
+async def test_an_answer_may_be_as_old_as_its_asker_takes_and_says_how_old_it_is(pages: Pages) -> None:
+    async with client_of(pages.settings.redis.url) as redis:
+        before = await pages.ok("/api/kpis", cube="total", window="5m", max_age="60s")
+        more = [Fact(NOON - 1_000, {"channel": "search"}, {"clicks": 1_000})]
+        await fill(redis, pages.settings, Filled(Topic.CLICKS, 7, more, record_time=NOON))
+        assert await pages.ok("/api/kpis", cube="total", window="5m", max_age="60s") == before
+        now = await pages.ok("/api/kpis", cube="total", window="5m")
+        assert now["rows"][0]["clicks"] == before["rows"][0]["clicks"] + 1_000
+    for age, told in (({"max_age": "60s"}, True), ({}, False)):
+        async with pages.client.get(f"{pages.server.url}/api/kpis", params={"cube": "total", "window": "5m", **age}) as answer:
+            assert ("Age" in answer.headers) is told
+            assert int(answer.headers.get("Age", "0")) < 60
+
+
+async def test_an_age_beyond_a_minute_is_refused(pages: Pages) -> None:
+    assert "max_age: '61s' is more than 1m" in await pages.refused("/api/kpis", cube="total", window="5m", max_age="61s")
