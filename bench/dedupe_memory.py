@@ -51,7 +51,7 @@ async def measure(millions: float, redis: Redis) -> None:
         started = time.process_time()
         _, rows = seen.admit(digests(ids), times)
         spent += time.process_time() - started
-        for part, its, _ in seen.parts(rows):
+        for part, its in seen.parts(rows):
             await redis.append(keys.seen(*part), its.tobytes())
     after, peak = resident("VmRSS"), resident("VmHWM")
     table = seen._table.slots * 24

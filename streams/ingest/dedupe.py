@@ -71,8 +71,8 @@ class Seen:
         rows = np.column_stack((ids[admitted], times[admitted].astype(np.uint64)))
         return admitted, rows
 
-    def parts(self, rows: Digests) -> Iterator[tuple[Part, Digests, int]]:
-        """Which parts the rows are to be appended to, and the bytes of each part then. To be asked once for the rows of each `admit`."""
+    def parts(self, rows: Digests) -> Iterator[tuple[Part, Digests]]:
+        """Which parts the rows are to be appended to. To be asked once for the rows of each call of `admit`."""
         bucket = rows[:, 2] // np.uint64(self.bucket)
         for number in np.unique(bucket).tolist():
             part, held = self._last.get(number, (0, 0))
@@ -80,7 +80,7 @@ class Seen:
                 part, held = part + 1, 0
             its = rows[bucket == number]
             self._last[number] = (part, held + len(its))
-            yield (number, part), its, (held + len(its)) * its.itemsize * its.shape[1]
+            yield (number, part), its
 
     def prune(self, record_time: int) -> list[Part]:
         """Forget what can no longer be repeated once records of `record_time` were read; returns the parts that may be deleted."""

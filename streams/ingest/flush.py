@@ -187,9 +187,9 @@ class PartitionFlusher:
         return facts
 
     def _seen_commands(self, rows: NDArray[np.uint64]) -> Iterable[Command]:
-        for part, its, length in self.seen.parts(rows):
+        for part, its in self.seen.parts(rows):
             key = self._store.keys.seen(*part)
-            self.tables.kept.is_now(key, length)
+            self.tables.kept.has_more(key, its.nbytes)
             yield ("APPEND", key, its.tobytes())
             yield ("EXPIRE", key, self._ttl)
 

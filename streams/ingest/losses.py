@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from streams.config import Settings, Topic
-from streams.events.models import FUTURE_MS
 from streams.ingest.continuity import Break, Finding, LogState, noted
 from streams.ingest.dedupe import Seen
 from streams.panes.ladder import DAY_MS, Ladder
@@ -31,7 +30,7 @@ async def only_whole(store: PartitionStore, meta: Meta, state: LogState, now: in
         return await count_anew(store, meta, state, Finding(Break.TABLES_FELL_BACK, 0, detail), now)
     since = now - ladder.retention
     lost = await store.lost_keys(since) if meta.record_time and meta.format >= WITH_LENGTHS else []
-    listed_again = _INDEX in lost and await _list_again(store, meta, ladder)
+    listed_again = _INDEX in lost and await _list_again(store, meta)
     if listed_again:
         lost = await store.lost_keys(since)
     gone = await store.lost_panes(since)
@@ -58,11 +57,9 @@ async def only_whole(store: PartitionStore, meta: Meta, state: LogState, now: in
     return meta, [finding]
 
 
-async def _list_again(store: PartitionStore, meta: Meta, ladder: Ladder) -> bool:
+async def _list_again(store: PartitionStore, meta: Meta) -> bool:
     """List the panes that Redis has; whether there are any that were not listed."""
-    known = set(await store.known_panes())
-    candidates = [(level.size, start) for level, start in ladder.kept(meta.record_time, FUTURE_MS) if (level.size, start) not in known]
-    found = await store.stored_panes(candidates)
+    found = await store.unlisted_panes()
     commands: list[Command] = [("ZADD", store.keys.panes(), max(0, meta.applied_offset), pane_name(*pane)) for pane in found]
     if found:
         await store.apply(meta.applied_offset, meta, commands)
@@ -78,24 +75,18 @@ async def _without(store: PartitionStore, lost: Sequence[str], panes: Collection
             cube, _, day = rest.rpartition(":")
             commands += await store.rowless(cube, sorted(pane for pane in panes if pane[1] // DAY_MS == int(day)))
             commands.append(("UNLINK", store.keys.rows(cube, int(day))))
-    commands += [
-        ("UNLINK", store.keys.tag + name)
-        for name, length in (await store.lengths([n for n in lost if n != _LENGTHS])).items()
-        if length < 0
-    ]
-    return commands
+    lengths = await store.lengths([name for name in lost if name != _LENGTHS])
+    return commands + [("UNLINK", store.keys.tag + name) for name, length in lengths.items() if length < 0]
 
 
 async def measured(topic: Topic, settings: Settings, store: PartitionStore, meta: Meta) -> dict[str, int]:
     """How long the partition's keys are, by their names behind the tag: for tables that do not say it themselves."""
-    keys, panes = store.keys, await store.known_panes()
-    names = [
-        keys.panes(),
-        *(keys.rows(cube, day) for day in {start // DAY_MS for _, start in panes} for cube in (*settings.all_cubes, KINDS)),
-    ]
+    keys = store.keys
+    # A report has been added to panes of every day of its period.
+    days = {day for size, start in await store.known_panes() for day in range(start // DAY_MS, (start + size - 1) // DAY_MS + 1)}
+    names = [keys.panes(), *(keys.rows(cube, day) for day in days for cube in (*settings.all_cubes, KINDS))]
     if topic is Topic.SPEND:
-        last = meta.record_time // DAY_MS
-        names += [keys.reports(day) for day in range(last - Ladder(settings.streams.ladder).retention // DAY_MS - 1, last + 2)]
+        names += [keys.reports(day) for day in days]
     if topic is Topic.CAMPAIGNS:
         names.append(keys.registry())
     lengths = await store.lengths([keys.behind_tag(name) for name in names])

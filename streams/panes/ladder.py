@@ -39,14 +39,6 @@ class Ladder:
         """Age in ms above which an event is too late for every pane."""
         return self.levels[-1].keep
 
-    def kept(self, record_time: int, ahead: int) -> Iterator[tuple[Level, int]]:
-        """Every pane that is kept when records of `record_time` were read, with events that are up to `ahead` newer."""
-        for level in self.levels:
-            first = (record_time - level.keep - level.size) // level.size * level.size + level.size
-            for start in range(first, record_time + ahead + 1, level.size):
-                if level.kept(start, record_time):
-                    yield level, start
-
     def finest_kept(self, start: int, record_time: int) -> Level | None:
         """The finest level that still has the pane around `start`; None when even the coarsest let it go."""
         for level in self.levels:

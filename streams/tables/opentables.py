@@ -50,8 +50,6 @@ class RowCodes:
     def __init__(self, stored: bytes = b"") -> None:
         self._code = _Numbers((tuple(key), i) for i, key in enumerate(unpack_rows(stored)))
         self._new: list[RowKey] = []
-        #: Bytes stored, those that `take` gave out last among them.
-        self.nbytes = len(stored)
 
     def __len__(self) -> int:
         return len(self._code)
@@ -92,7 +90,6 @@ class RowCodes:
         packed: bytes = msgpack.packb(self._new)
         header = len(msgpack.Packer().pack_array_header(len(self._new)))
         self._new.clear()
-        self.nbytes += len(packed) - header
         return packed[header:]
 
     def _add(self, key: RowKey) -> int:
@@ -326,7 +323,7 @@ class OpenTables:
                 if new := self._codes[cube, day].take():
                     key = self.keys.rows(cube, day)
                     commands += [("APPEND", key, new), ("EXPIRE", key, ttl)]
-                    self.kept.is_now(key, self._codes[cube, day].nbytes)
+                    self.kept.has_more(key, len(new))
         for pane in sorted(self._touched):
             commands += self._pane_commands(pane, ttl)
             commands.append(("ZADD", self.keys.panes(), applied_offset, pane_name(*pane)))

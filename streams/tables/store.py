@@ -119,9 +119,8 @@ class PartitionStore:
         Once another is the writer, nothing is deleted any more.
         """
         meta, told, index = self.keys.meta().encode(), self.keys.notes().encode(), self.keys.panes().encode()
-        escaped = "".join(f"\\{c}" if c in "*?[]\\" else c for c in self.keys.tag)
         gone: list[bytes] = []
-        async for key in self._redis.scan_iter(match=f"{escaped}*", count=1_000):
+        async for key in self._redis.scan_iter(match=f"{_escaped(self.keys.tag)}*", count=1_000):
             if key not in (meta, told, index):
                 gone.append(key)
             if len(gone) >= AT_ONCE:
@@ -147,8 +146,12 @@ class PartitionStore:
         for first in range(0, len(known), AT_ONCE):
             some = known[first : first + AT_ONCE]
             if await self._redis.exists(*(self.keys.pane(*pane) for pane in some)) < len(some):
-                there = set(await self.stored_panes(some))
-                lost += [pane for pane in some if pane not in there]
+                pipe = self._redis.pipeline(transaction=False)
+                for pane in some:
+                    pipe.exists(self.keys.pane(*pane))
+                with as_redis_errors():
+                    there = await pipe.execute()
+                lost += [pane for pane, is_there in zip(some, there, strict=True) if not is_there]
         # The owner may have deleted some meanwhile, pane and entry in one step.
         still = set(await self.known_panes()) if lost else set()
         return [pane for pane in lost if pane in still]
@@ -201,14 +204,14 @@ class PartitionStore:
             commands += [("UNLINK", self.keys.sketch(sketch, *pane, cube)) for sketch in self.keys.sketches]
         return commands
 
-    async def stored_panes(self, panes: Sequence[PaneId]) -> list[PaneId]:
-        """Those of the panes that Redis has, whether they are listed or not."""
-        pipe = self._redis.pipeline(transaction=False)
-        for pane in panes:
-            pipe.exists(self.keys.pane(*pane))
-        with as_redis_errors():
-            there = await pipe.execute()
-        return [pane for pane, is_there in zip(panes, there, strict=True) if is_there]
+    async def unlisted_panes(self) -> list[PaneId]:
+        """Panes that Redis has and the index does not; all keys of Redis are walked for it."""
+        known = set(await self.known_panes())
+        begin = self.keys.tag + "pane:"
+        names = [
+            key.decode().removeprefix(begin).split(":") async for key in self._redis.scan_iter(match=f"{_escaped(begin)}*", count=1_000)
+        ]
+        return sorted({(int(size) * 1000, int(start) * 1000) for size, start in names} - known)
 
     async def has_lengths(self) -> bool:
         """Whether the lengths of keys are kept."""
@@ -284,6 +287,11 @@ class PartitionStore:
             raise _kind_of(answer)(
                 f"{self.keys.topic}:{self.keys.partition}: expected offset {expected_offset}, Redis answered {answer.decode()}"
             )
+
+
+def _escaped(text: str) -> str:
+    """For a pattern that matches it as it is."""
+    return "".join(f"\\{c}" if c in "*?[]\\" else c for c in text)
 
 
 def _length(answer: Any) -> int:

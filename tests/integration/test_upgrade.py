@@ -43,7 +43,7 @@ from tests.stored_tables import HALF, NOW, Stored, settings_of, stored_tables
 Parts = dict[tuple[Topic, int], list[LogRecord]]
 
 
-@pytest.fixture(scope="module", params=[1, 2, 3])
+@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.slow), 3])
 def old(request: pytest.FixtureRequest) -> Stored:
     return stored_tables(f"tables-form-{request.param}.xz")
 
@@ -126,6 +126,10 @@ async def test_tables_of_the_version_before_go_on(old: Stored, upgraded: Setting
         store = store_of(redis, upgraded, topic, partition)
         assert await redis.hget(store.keys.meta(), "format") == str(FORMAT).encode()
         assert await store.notes() == {}
+        assert await store.lost_keys(0) == [], "the lengths of keys of before are known"
+        kept = {name.decode().partition(":")[0] for name in await redis.hkeys(store.keys.kept())}
+        wanted = {Topic.CAMPAIGNS: {"registry"}, Topic.SPEND: {"panes", "rows", "reports"}}.get(topic, {"panes", "rows", "seen"})
+        assert kept == wanted | {"form"}
 
 
 async def test_a_partition_without_news_takes_the_new_form_too(upgraded: Settings, redis: Redis) -> None:
