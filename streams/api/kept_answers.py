@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ class KeptAnswers(Generic[Question]):
         self._limit = limit
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._kept: OrderedDict[Question, _Kept] = OrderedDict()
-        self._asked: dict[Question, asyncio.Task[_Kept]] = {}
+        #: Since when each question is being asked, and by what.
+        self._asked: dict[Question, tuple[float, asyncio.Task[_Kept]]] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -52,26 +54,28 @@ class KeptAnswers(Generic[Question]):
         now = self._clock()
         kept = self._kept.get(question)
         if kept is None or now - kept.at > max_age:
-            kept = await self._anew(question)
-        kept.max_age, kept.wanted_at = max_age, now
-        if self._limit:
+            kept = await self._anew(question, max_age)
+        if max_age and self._limit:
+            kept.max_age, kept.wanted_at = max_age, now
             self._kept[question] = kept
             self._kept.move_to_end(question)
             while len(self._kept) > self._limit:
                 self._kept.popitem(last=False)
         return kept.answer, max(0.0, self._clock() - kept.at)
 
-    async def _anew(self, question: Question) -> _Kept:
-        """Ask, once for all who want to know at the same time."""
-        task = self._asked.get(question)
-        if task is None:
-            task = self._asked[question] = asyncio.create_task(self._answered(question))
+    async def _anew(self, question: Question, max_age: float) -> _Kept:
+        """Ask, once for all who want to know meanwhile and take an answer as old as that."""
+        since, task = self._asked.get(question, (-math.inf, None))
+        if task is None or self._clock() - since > max_age:
+            task = asyncio.create_task(self._answered(question))
+            self._asked[question] = self._clock(), task
             task.add_done_callback(lambda done: self._over(question, done))
         # Who hangs up takes the answer from nobody else.
         return await asyncio.shield(task)
 
     def _over(self, question: Question, done: asyncio.Task[_Kept]) -> None:
-        del self._asked[question]
+        if self._asked.get(question, (0.0, None))[1] is done:
+            del self._asked[question]
         if not done.cancelled():
             # Seen here, in case that everybody who wanted to know has gone.
             done.exception()
@@ -93,10 +97,12 @@ class KeptAnswers(Generic[Question]):
         """Ask anew what is still wanted and will soon be too old; forget what nobody wants any more."""
         for question, kept in list(self._kept.items()):
             now = self._clock()
+            if self._kept.get(question) is not kept:
+                continue  # asked for by somebody meanwhile, or gone
             if now - kept.wanted_at > _WANTED_FOR:
                 del self._kept[question]
             elif now - kept.at >= _RENEWED_AFTER * kept.max_age:
                 with contextlib.suppress(Exception):
                     # Who asks next is told what is wrong.
-                    anew = await self._anew(question)
+                    anew = await self._anew(question, kept.max_age)
                     kept.answer, kept.at = anew.answer, anew.at

@@ -16,7 +16,7 @@ from streams.ingest.written_with import settings_changed, written_with
 from streams.panes.ladder import Ladder
 from streams.tables import kept
 from streams.tables.keys import Command
-from streams.tables.meta import FORMAT, OLDEST_READABLE, Meta
+from streams.tables.meta import FORMAT, OLDEST_READABLE, WITH_LENGTHS, Meta
 from streams.tables.opentables import OpenTables
 from streams.tables.store import Fenced, PartitionStore
 
@@ -89,7 +89,7 @@ async def claim(
             ("HSET", store.keys.notes(), kind, packed) for kind, packed in noted(breaks, await store.notes(), now).items()
         ]
         commands += [("HSET", store.keys.settings(), name, value) for name, value in mine.items() if stored.get(name) != value]
-        if not await store.has_lengths():
+        if meta.format < WITH_LENGTHS or not await store.has_lengths():
             commands += kept.written(store.keys, await measured(topic, settings, store, after), FORMAT)
         if after != meta or commands:
             await store.apply(meta.applied_offset, after, commands)

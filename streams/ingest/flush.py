@@ -37,7 +37,8 @@ from streams.tables.meta import Meta
 from streams.tables.opentables import OpenTables, PaneId
 from streams.tables.store import PartitionStore
 
-_ABANDONED_AFTER = 30 * 86_400
+#: Seconds that a key stays beyond its retention if nobody deletes it: more than the 31 days that a spend report may reach ahead.
+_ABANDONED_AFTER = 35 * 86_400
 #: Panes that Redis is asked for at once, each by some forty commands: a spend report of a month lands in very many, and an answer that
 #: takes longer than `redis.timeout` would never come.
 _PANES_AT_ONCE = 50
@@ -114,7 +115,8 @@ class PartitionFlusher:
         result.refusals.sort(key=lambda refused: refused[0])
         result.commands += await aside(self.tables.take_commands, meta.applied_offset, self._ttl)
         result.commands += self._expire(meta.record_time)
-        result.commands += self.tables.kept.take_commands()
+        # First, so that a Redis that refuses them has done nothing yet.
+        result.commands = [*self.tables.kept.take_commands(), *result.commands]
         self.meta = meta
         return result
 

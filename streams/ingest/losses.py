@@ -8,10 +8,10 @@ from streams.config import Settings, Topic
 from streams.ingest.continuity import Break, Finding, LogState, noted
 from streams.ingest.dedupe import Seen
 from streams.panes.ladder import DAY_MS, Ladder
-from streams.tables.keys import KINDS, Command, pane_name
+from streams.tables.keys import AT_ONCE, KINDS, Command, pane_name
 from streams.tables.meta import FORMAT, WITH_LENGTHS, Meta
 from streams.tables.opentables import PaneId
-from streams.tables.store import AT_ONCE, PartitionStore
+from streams.tables.store import PartitionStore
 
 #: Behind the tag: the index of panes, and the key with the lengths of the others.
 _INDEX, _LENGTHS = "panes", "kept"
@@ -30,7 +30,8 @@ async def only_whole(store: PartitionStore, meta: Meta, state: LogState, now: in
         return await count_anew(store, meta, state, Finding(Break.TABLES_FELL_BACK, 0, detail), now)
     since = now - ladder.retention
     lost = await store.lost_keys(since) if meta.record_time and meta.format >= WITH_LENGTHS else []
-    listed_again = _INDEX in lost and await _list_again(store, meta)
+    # Without the lengths nobody knows whether the index is whole.
+    listed_again = bool({_INDEX, _LENGTHS} & set(lost)) and await _list_again(store, meta)
     if listed_again:
         lost = await store.lost_keys(since)
     gone = await store.lost_panes(since)
@@ -75,8 +76,21 @@ async def _without(store: PartitionStore, lost: Sequence[str], panes: Collection
             cube, _, day = rest.rpartition(":")
             commands += await store.rowless(cube, sorted(pane for pane in panes if pane[1] // DAY_MS == int(day)))
             commands.append(("UNLINK", store.keys.rows(cube, int(day))))
+        if kind == "seen":
+            commands += [("UNLINK", store.keys.tag + part) for part in await _parts_behind(store, rest)]
     lengths = await store.lengths([name for name in lost if name != _LENGTHS])
     return commands + [("UNLINK", store.keys.tag + name) for name, length in lengths.items() if length < 0]
+
+
+async def _parts_behind(store: PartitionStore, lost: str) -> list[str]:
+    """Parts of the ids of the same five minutes, which nobody would find behind the lost one (BUCKET or BUCKET:PART)."""
+    bucket, _, part = lost.partition(":")
+    found: list[str] = []
+    while True:
+        behind = store.keys.behind_tag(store.keys.seen(int(bucket), int(part or 0) + 1 + len(found)))
+        if (await store.lengths([behind]))[behind] <= 0:
+            return found
+        found.append(behind)
 
 
 async def measured(topic: Topic, settings: Settings, store: PartitionStore, meta: Meta) -> dict[str, int]:

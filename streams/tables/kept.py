@@ -1,21 +1,32 @@
 """How long a partition's keys are, as its owner leaves them, kept in a key of their own: what tells that Redis has lost one of them. Pure.
 
 Redis may lose single keys, by an eviction policy or because somebody deleted them, and whoever goes on would number rows anew, or take
-repeats for new events. Keys of panes have no entry here: the index lists them, and its length is kept.
+repeats for new events. Keys of panes have no entry here: the index lists them, and its length is kept. Sketches have none either: there
+are too many of them, and a pane without one shows too little reach until it goes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import TypeVar
 
 from streams.ingest.dedupe import BUCKET_MS
 from streams.panes.ladder import DAY_MS
-from streams.tables.keys import Command, PartitionKeys
+from streams.tables.keys import AT_ONCE, Command, PartitionKeys
 
+Item = TypeVar("Item")
 #: The entry that is always there, so that a lost key is told from one without entries.
 _ALWAYS = "form"
 #: How Redis is asked for the length of a key, by how its name begins behind the tag.
 _COMMANDS = {"rows": "STRLEN", "seen": "STRLEN", "reports": "HLEN", "registry": "HLEN", "panes": "ZCARD"}
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
+    """The items, so many at a time."""
+    left = iter(items)
+    while some := tuple(islice(left, size)):
+        yield some
 
 
 class Kept:
@@ -47,9 +58,8 @@ class Kept:
     def take_commands(self) -> list[Command]:
         """Commands that write what changed since the last call."""
         key = self._keys.kept()
-        commands: list[Command] = [("HDEL", key, *sorted(self._gone))] if self._gone else []
-        if self._lengths:
-            commands.append(("HSET", key, *(each for pair in self._lengths.items() for each in pair)))
+        commands: list[Command] = [("HDEL", key, *names) for names in batched(sorted(self._gone), AT_ONCE)]
+        commands += _set(key, self._lengths)
         commands += [("HINCRBY", key, name, more) for name, more in self._more.items() if more]
         self._lengths, self._more, self._gone = {}, {}, set()
         return commands
@@ -57,8 +67,11 @@ class Kept:
 
 def written(keys: PartitionKeys, lengths: Mapping[str, int], form: int) -> list[Command]:
     """Commands that write all of it anew: name behind the tag -> length; `form` is that of the tables."""
-    entries = [each for name, length in lengths.items() if length for each in (name, length)]
-    return [("DEL", keys.kept()), ("HSET", keys.kept(), _ALWAYS, form, *entries)]
+    return [("DEL", keys.kept()), *_set(keys.kept(), {_ALWAYS: form, **{name: length for name, length in lengths.items() if length}})]
+
+
+def _set(key: str, entries: Mapping[str, int]) -> list[Command]:
+    return [("HSET", key, *(each for entry in some for each in entry)) for some in batched(entries.items(), AT_ONCE)]
 
 
 def asked(keys: PartitionKeys, name: str) -> tuple[str, str]:
@@ -69,12 +82,12 @@ def asked(keys: PartitionKeys, name: str) -> tuple[str, str]:
 def parse(stored: Mapping[bytes, bytes], since: int) -> dict[str, int] | None:
     """Name behind the tag -> length, of the keys that hold something from `since` (epoch ms) on: Redis itself lets go of older ones.
 
-    None if nothing is stored, which no owner leaves behind.
+    None if it is not what an owner leaves behind: the key was lost, though its owner may have written to it since.
     """
-    if not stored:
+    if _ALWAYS.encode() not in stored:
         return None
     lengths = {name.decode(): int(length) for name, length in stored.items()}
-    lengths.pop(_ALWAYS, None)
+    del lengths[_ALWAYS]
     return {name: length for name, length in lengths.items() if _until(name) > since}
 
 

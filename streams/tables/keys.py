@@ -26,6 +26,8 @@ from streams.config import Topic
 
 #: A Redis command with its arguments.
 Command = tuple[str | bytes | int, ...]
+#: Keys, members or fields that one command names: Lua takes no more than some thousands of arguments at once.
+AT_ONCE = 500
 #: Which sketches the events of a topic can fill.
 SKETCHES_OF = {
     Topic.CLICKS: ("reach",),

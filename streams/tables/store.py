@@ -20,14 +20,13 @@ from streams.privacy.erased import ERASING, Erased, load_erased
 from streams.redis_errors import as_redis_errors
 from streams.tables import kept
 from streams.tables.aside import aside
-from streams.tables.keys import KINDS, Command, PartitionKeys, pane_name, partitions_key
+from streams.tables.kept import batched
+from streams.tables.keys import AT_ONCE, KINDS, Command, PartitionKeys, pane_name, partitions_key
 from streams.tables.meta import FORMAT, Meta
 from streams.tables.opentables import OpenTables, PaneId
 
 _SCRIPTS = {name: resources.files(__package__).joinpath(f"{name}.lua").read_text() for name in ("apply", "claim")}
 
-#: Keys or members that one command names: Lua takes no more than some thousands of arguments at once.
-AT_ONCE = 500
 #: Packed without waiting for a thread.
 _FEW_COMMANDS = 10
 
@@ -70,7 +69,7 @@ class PartitionStore:
         """
         self._writer = f"{role}:{secrets.token_hex(8)}"
         await self.register()
-        flat = await self._claim(keys=[self.keys.meta()], args=[self._writer, start_offset, now, FORMAT])
+        flat = await self._claim(keys=[self.keys.meta(), self.keys.kept()], args=[self._writer, start_offset, now, FORMAT])
         if flat is None:
             raise Superseded(f"{self.keys.tag} is no longer in use")
         found: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
@@ -169,7 +168,8 @@ class PartitionStore:
             pipe = self._redis.pipeline(transaction=True)
             pipe.hget(self.keys.kept(), name)
             pipe.execute_command(*kept.asked(self.keys, name))
-            length, found = await pipe.execute(raise_on_error=False)
+            with as_redis_errors():
+                length, found = await pipe.execute(raise_on_error=False)
             if length is not None and _length(found) != int(length):
                 lost.append(name)
         return lost
@@ -197,8 +197,7 @@ class PartitionStore:
         commands: list[Command] = []
         for pane, fields in zip(panes, answers, strict=True):
             own = [field for field in fields if field.startswith(f"{cube}/".encode())]
-            if own:
-                commands.append(("HDEL", self.keys.pane(*pane), *own))
+            commands += [("HDEL", self.keys.pane(*pane), *some) for some in batched(own, AT_ONCE)]
             if own and own == fields:
                 commands.append(("ZREM", self.keys.panes(), pane_name(*pane)))
             commands += [("UNLINK", self.keys.sketch(sketch, *pane, cube)) for sketch in self.keys.sketches]
@@ -214,8 +213,8 @@ class PartitionStore:
         return sorted({(int(size) * 1000, int(start) * 1000) for size, start in names} - known)
 
     async def has_lengths(self) -> bool:
-        """Whether the lengths of keys are kept."""
-        return bool(await self._redis.exists(self.keys.kept()))
+        """Whether the lengths of keys are kept, by the owner before or of tables that are new."""
+        return kept.parse(await self._redis.hgetall(self.keys.kept()), 0) is not None
 
     async def erased(self, key: str) -> Erased:
         """Users that events of the past must not bring back."""

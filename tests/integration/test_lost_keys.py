@@ -16,6 +16,7 @@ from streams.ingest.continuity import Break, LogState
 from streams.ingest.dedupe import BUCKET_MS
 from streams.panes.ladder import DAY_MS
 from streams.tables.generations import PartitionTables
+from streams.tables.keys import pane_name
 from streams.tables.reader import TableReader
 from tests.hostile_log import DAY, HOUR, hostile_log
 from tests.integration.test_tables_exact import NOW, apply, assert_tables_equal, settings
@@ -119,6 +120,71 @@ async def test_what_the_log_has_no_more_goes_on_without_the_key(settings: Settin
         assert reference.window(settings.all_cubes[cube], at, at + DAY), "there was something"
         window = await reader.window(cube, at, at + DAY)
         assert len(window.rows) == 0, "numbers of which nobody knows whose they are are not shown"
+
+
+async def test_lengths_that_were_lost_under_an_owner_who_writes_on_are_not_believed(settings: Settings, redis: Redis) -> None:
+    log = log_of(Topic.CLICKS, settings)
+    before = await take_over(redis, settings, Topic.CLICKS, log)
+    await apply(before.flusher, log[: len(log) // 2])
+    assert await redis.delete(before.store.keys.kept()) == 1
+    await apply(before.flusher, log[len(log) // 2 :])
+    assert await before.store.lost_keys(0) == ["kept"]
+    after = await take_over(redis, settings, Topic.CLICKS, log)
+    assert after.flusher.meta.next_offset == 0
+    await apply(after.flusher, log)
+    reference = judge([(Topic.CLICKS, record) for record in log], settings, DIMENSIONS)
+    await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS)
+
+
+async def test_the_list_of_panes_and_the_lengths_may_go_together(settings: Settings, redis: Redis) -> None:
+    log = log_of(Topic.CLICKS, settings)
+    before = await counted(redis, settings, Topic.CLICKS, log[:-20])
+    keys = before.store.keys
+    await redis.hset(keys.meta(), "start_offset", "-5")
+    assert await redis.delete(keys.panes(), keys.kept()) == 2
+    after = await take_over(redis, settings, Topic.CLICKS, log)
+    assert [finding.kind for finding in after.findings] == [Break.TABLES_FELL_BACK]
+    await apply(after.flusher, log[-20:])
+    reference = judge([(Topic.CLICKS, record) for record in log], settings, DIMENSIONS)
+    await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS)
+    assert await after.store.lost_keys(0) == []
+
+
+async def test_more_keys_than_one_command_takes_are_measured_and_gone_on_without(settings: Settings, redis: Redis) -> None:
+    log = log_of(Topic.CLICKS, settings)
+    keys = (await counted(redis, settings, Topic.CLICKS, log)).store.keys
+    today = NOW // DAY_MS
+    pipe = redis.pipeline(transaction=False)
+    for day in range(today - 398, today - 30):
+        pipe.hset(keys.pane(DAY_MS, day * DAY_MS), "total/0", b"x")
+        pipe.zadd(keys.panes(), {pane_name(DAY_MS, day * DAY_MS): 1})
+        for cube in settings.all_cubes:
+            pipe.set(keys.rows(cube, day), b"x")
+    pipe.hset(keys.meta(), mapping={"start_offset": "-5", "format": "3"})
+    await pipe.execute()
+    upgraded = await take_over(redis, settings, Topic.CLICKS, log)
+    assert upgraded.findings == [] and await upgraded.store.lost_keys(0) == []
+    assert int(await redis.hlen(keys.kept())) > 368 * len(settings.all_cubes)
+    assert await redis.delete(keys.rows("campaign", today - 40)) == 1
+    after = await take_over(redis, settings, Topic.CLICKS, log)
+    assert len(after.findings) == 1 and await after.store.lost_keys(0) == []
+
+
+async def test_ids_behind_a_part_that_is_gone_on_without_are_no_false_alarm(settings: Settings, redis: Redis) -> None:
+    topic = settings.topic(Topic.CLICKS)
+    values = [{"event_id": f"e-{n}", "occurred_at": NOW, "campaign_id": "c", "channel": "search"} for n in range(14)]
+    log = [LogRecord(topic, 0, offset, NOW, b"c", json.dumps(value).encode()) for offset, value in enumerate(values)]
+    before = await take_over(redis, settings, Topic.CLICKS, log)
+    keys = before.store.keys
+    for offset in range(0, 6, 2):
+        await apply(before.flusher, log[offset : offset + 2])
+    await redis.hset(keys.meta(), "start_offset", "-5")
+    assert await redis.delete(keys.seen(NOW // BUCKET_MS)) == 1
+    after = await take_over(redis, settings, Topic.CLICKS, log)
+    assert len(after.findings) == 1
+    for offset in range(6, 14, 2):
+        await apply(after.flusher, log[offset : offset + 2])
+    assert await after.store.lost_keys(0) == []
 
 
 async def test_a_part_of_ids_that_is_gone_hides_none_of_those_after_it(settings: Settings, redis: Redis) -> None:

@@ -63,6 +63,28 @@ def test_what_is_written_is_what_was_said_of_each_key(steps: list[tuple[str, str
     assert kept.take_commands() == []
 
 
+def test_what_was_written_since_the_key_was_lost_tells_nothing() -> None:
+    redis, kept = Redis(), Kept(KEYS)
+    redis.run(written(KEYS, {"panes": 5}, 4))
+    redis.stored.clear()
+    kept.is_now(KEYS.panes(), 6)
+    kept.has_more(KEYS.seen(9), 24)
+    redis.run(kept.take_commands())
+    assert redis.stored and parse(redis.stored, 0) is None
+
+
+def test_commands_are_of_bounded_length() -> None:
+    kept = Kept(KEYS)
+    kept.are_gone(KEYS.reports(day) for day in range(2_000))
+    for day in range(3_000, 5_000):
+        kept.is_now(KEYS.rows("campaign", day), 1)
+    commands = [*kept.take_commands(), *written(KEYS, {f"rows:campaign:{day}": 1 for day in range(5_000)}, 4)]
+    assert max(map(len, commands)) == 2 + 2 * 500
+    redis = Redis()
+    redis.run(commands)
+    assert len(redis.stored) == 5_001
+
+
 def test_nothing_is_told_from_a_key_without_entries() -> None:
     redis = Redis()
     assert parse(redis.stored, 0) is None

@@ -22,7 +22,7 @@ class Tables:
     async def ask(self, question: str) -> bytes:
         self.asked.append(question)
         number = len(self.asked)
-        if self.hold is not None:
+        if self.hold is not None and question in "qa":
             await self.hold.wait()
         if self.away:
             raise OSError("away")
@@ -39,6 +39,50 @@ async def test_who_takes_no_age_is_told_what_is_so_now() -> None:
     assert [await kept.get("q", 0.0) for _ in range(1)] == [(b"q 1", 0.0)]
     tables.now += 0.001
     assert await kept.get("q", 0.0) == (b"q 2", 0.0)
+
+
+async def test_who_takes_no_age_leaves_nothing_to_renew_and_takes_no_room() -> None:
+    tables = Tables()
+    kept = tables.kept(limit=1)
+    await kept.get("q", 5.0)
+    for _ in range(3):
+        await kept.get("plain", 0.0)
+        tables.now += 0.1
+        await kept.renew()
+    assert tables.asked == ["q", "plain", "plain", "plain"]
+    assert (await kept.get("q", 5.0))[0] == b"q 1"
+
+
+async def test_nobody_joins_who_asked_longer_ago_than_the_answer_may_be_old() -> None:
+    tables = Tables()
+    tables.hold = asyncio.Event()
+    kept = tables.kept()
+    first = asyncio.create_task(kept.get("q", 5.0))
+    await asyncio.sleep(0)
+    tables.now += 3.0
+    young, fresh = [asyncio.create_task(kept.get("q", age)) for age in (5.0, 0.0)]
+    await asyncio.sleep(0)
+    tables.hold.set()
+    assert [(await each)[0] for each in (first, young)] == [b"q 1", b"q 1"]
+    assert await fresh == (b"q 2", 0.0)
+
+
+async def test_what_went_or_came_anew_while_others_were_renewed_is_left_alone() -> None:
+    tables = Tables()
+    kept = tables.kept(limit=2)
+    await kept.get("a", 5.0)
+    await kept.get("b", 5.0)
+    tables.now += 4.0
+    tables.hold = asyncio.Event()
+    renewing = asyncio.create_task(kept.renew())
+    await asyncio.sleep(0)
+    # Two others take the room while the first is asked anew.
+    await kept.get("c", 5.0)
+    await kept.get("d", 5.0)
+    tables.hold.set()
+    await renewing
+    assert sorted(tables.asked) == ["a", "a", "b", "c", "d"]
+    assert len(kept) == 2
 
 
 async def test_an_answer_is_given_again_until_it_is_too_old() -> None:
