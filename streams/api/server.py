@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -35,6 +35,7 @@ from streams.tables.reader import TableReader
 from streams.tables.windows import TableError
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: Seconds that requests in flight may take when the process stops.
 _STOP_SECONDS = 1.0
@@ -48,6 +49,18 @@ class Metrics(Protocol):
     async def __call__(self, accept: str, /) -> tuple[bytes, str]:
         """The exposition and its content type, in the form that the Accept header prefers."""
         ...
+
+
+class Run(Protocol):
+    """Runs what the pages ask the tables."""
+
+    async def __call__(self, work: Coroutine[Any, Any, T], /) -> T:
+        """What it comes to."""
+        ...
+
+
+async def _here(work: Coroutine[Any, Any, T], /) -> T:
+    return await work
 
 
 Probe = Callable[[], Awaitable[Health]]
@@ -64,18 +77,20 @@ def build_app(
     health: Probe,
     incidents: Incidents | None = None,
     registry: CollectorRegistry | None = None,
+    run: Run = _here,
 ) -> web.Application:
     """The application of one process.
 
     `clock` gives epoch ms; `health` is asked at every probe and must be cheap; without `incidents` their page is a 404.
-    Refused requests are counted in `registry`. Who may read the pages is said by `settings.http`.
+    Refused requests are counted in `registry`. Who may read the pages is said by `settings.http`. What `reader` and `incidents` are to do
+    goes through `run`, which may do it on another loop.
     """
 
     async def ask(query: KpiQuery) -> bytes:
         return encode((await answer(query, reader, settings, clock())).content())
 
-    kept = KeptAnswers(ask, settings.http.kept_answers)
-    handlers = _Handlers(settings, reader, kept, clock, metrics, health, incidents)
+    kept: KeptAnswers[KpiQuery] = KeptAnswers(lambda query: run(ask(query)), settings.http.kept_answers)
+    handlers = _Handlers(settings, reader, kept, clock, metrics, health, incidents, run)
     by_path: Mapping[str, Handler] = {
         "/": handlers.index,
         "/api/kpis": handlers.kpis,
@@ -112,6 +127,7 @@ class _Handlers:
     render: Metrics
     probe: Probe
     source: Incidents | None
+    run: Run
 
     async def index(self, _: Values, __: web.Request) -> web.Response:
         return as_json({"name": "Campaignwatch", "version": VERSION, "pages": {page.path: page.summary for page in pages(self.settings)}})
@@ -132,17 +148,17 @@ class _Handlers:
     async def series(self, values: Values, _: web.Request) -> web.Response:
         span = span_of(values["from"], values["to"], values["window"])
         query = SeriesQuery(values["cube"], span, values["step"], values["measure"], values["where"])
-        return as_json((await series(query, self.reader, self.settings, self.clock())).content())
+        return as_json((await self.run(series(query, self.reader, self.settings, self.clock()))).content())
 
     async def ledger(self, _: Values, __: web.Request) -> web.Response:
-        return as_json(ledger_content(await self.reader.ledger()))
+        return as_json(ledger_content(await self.run(self.reader.ledger())))
 
     async def campaigns(self, values: Values, _: web.Request) -> web.Response:
-        return as_json(campaigns_content(await self.reader.campaigns(), values["where"], values["limit"], values["offset"]))
+        return as_json(campaigns_content(await self.run(self.reader.campaigns()), values["where"], values["limit"], values["offset"]))
 
     async def incidents(self, values: Values, _: web.Request) -> web.Response:
         assert self.source is not None
-        found = await self.source(None if values["state"] == "all" else values["state"])
+        found = await self.run(self.source(None if values["state"] == "all" else values["state"]))
         return as_json({"total": len(found), "incidents": found[values["offset"] :][: values["limit"]]})
 
     async def metrics(self, _: Values, request: web.Request) -> web.Response:

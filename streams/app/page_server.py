@@ -1,4 +1,4 @@
-"""What the process of `streams.app.pages` does: serve the pages, with a reader of the tables of its own."""
+"""What the process of `streams.app.pages` does: serve the pages, with a reader of the tables of its own, on a loop of its own."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from streams.api.health import Health
 from streams.api.incidents import StoredIncidents
 from streams.api.server import build_app, serve
+from streams.app.beside import Beside
 from streams.config import Settings
 from streams.errors import UserError
 from streams.metrics.exposition import exposition
@@ -95,6 +96,7 @@ async def serve_until_told(settings: Settings, worker: Connection) -> None:
     """Serve the pages until the worker's line is closed. Its first message to the worker is the port, or why there is none."""
     line = Line(worker)
     line.listen()
+    tables = Beside("answers about KPIs")
     redis = connect(settings)
     registry = CollectorRegistry()
     reader = TableReader(redis, settings)
@@ -124,6 +126,7 @@ async def serve_until_told(settings: Settings, worker: Connection) -> None:
         health=health,
         incidents=StoredIncidents(redis, settings),
         registry=registry,
+        run=tables.run,
     )
     try:
         server = await serve(app, settings.streams.http_host, settings.streams.http_port)
@@ -131,8 +134,8 @@ async def serve_until_told(settings: Settings, worker: Connection) -> None:
         line.say(str(error))
         return
     line.say(server.port)
-    refreshing = asyncio.create_task(kpis.run(), name="KPIs of /metrics")
+    refreshing = asyncio.create_task(tables.run(kpis.run()), name="KPIs of /metrics")
     await line.closed.wait()
     refreshing.cancel()
     await end_step("closing the pages", server.stop(), _CLOSING)
-    await end_step("closing the pages' connections to Redis", redis.aclose(), _CLOSING)
+    await end_step("closing the pages' connections to Redis", tables.stop(redis.aclose()), _CLOSING)

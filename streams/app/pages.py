@@ -11,6 +11,7 @@ import asyncio
 import logging
 import multiprocessing
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that requests in flight and connections get when the pages are closed, and that the worker's loop may be held up for it.
 _CLOSING, _MOMENT = 1.5, 0.2
+#: Seconds for which what works out an answer keeps the interpreter while another request wants it.
+_TURN = 0.001
 
 #: The worker's metrics, in the form that an Accept header prefers: the exposition and its content type.
 Render = Callable[[str], tuple[bytes, str]]
@@ -130,6 +133,7 @@ def _run(settings: Settings, line: Connection, worker_end: Connection) -> None:
     from streams.app.page_server import serve_until_told
 
     collect_seldom()
+    sys.setswitchinterval(_TURN)
     try:
         line.recv()
     except (EOFError, OSError):

@@ -60,7 +60,7 @@ class KpiMetrics(Collector):
             "A measure or KPI of a cube's row over the newest complete window; money in units of the reporting currency",
             labels=("cube", "row", "measure", "window"),
         )
-        for samples in self._samples.values():
+        for samples in list(self._samples.values()):
             for sample in samples:
                 for measure, value in sample.values.items():
                     family.add_metric((sample.cube, sample.row, measure, sample.window), value)
