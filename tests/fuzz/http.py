@@ -38,6 +38,7 @@ _PLAIN = {
     "offset": ["0", "1", "1000000000", "999999999999999"],
     "where": ["campaign_id:c-1", "channel:search", "owner:ann", "labels.team:north", "labels.:", "labels:", "region:", "campaign_id:", "name:[red] Summer", "pacing:even"],
     "columns": ["clicks", "clicks,spend,ctr", "reach,arpu", "load_p75,dwell_p90", ",".join(["clicks"] * 3_000)],
+    "max_age": ["1s", "5s", "1m", "61s", "2d"],
     "measure": ["clicks", "spend", "ctr", "roas", "reach", "net_revenue", "conversions_lead", "engagements_" + "x" * 64],
     "step": ["10s", "60s", "1m", "15m", "1d", "7s"],
     "state": ["open", "resolved", "all"],

@@ -207,7 +207,7 @@ def test_every_key_ends_by_itself_or_is_known_to_stay(outcome: Told) -> None:
     kinds = ["pane:", "reach:", "dwell:", "load:", "rows:", "seen:", "reports:", "meta", "panes", "registry"]
     kinds += ["incidents", "state", "outbox", "cursor:", "sinks", "slack:", "lease", "delivers:", "erased"]
     assert [kind for kind in kinds if not any(re.search(rf"[:}}]{kind}", key) for key in outcome.left)] == []
-    longest = outcome.settings.streams.ladder[-1].keep + outcome.settings.streams.ladder[-1].size + 31 * 86_400
+    longest = outcome.settings.streams.ladder[-1].keep + outcome.settings.streams.ladder[-1].size + 36 * 86_400
     assert max(outcome.left.values()) <= longest
 
 

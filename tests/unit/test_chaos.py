@@ -56,7 +56,17 @@ def test_a_long_plan_has_every_kind_of_fault_and_enough_kills() -> None:
         planned = [fault for number in range(1, 101) for fault in plan_round(1, number, kinds, 6.0)]
         times = Counter(fault.kind for fault in planned)
         assert min(times[kind.name] for kind in kinds) >= 2
-        kills = {"kill-worker", "kill-leader", "kill-redis", "power-cut-redis", "restore-redis", "kill-kafka", "kill-all", "kill-master"}
+        kills = {
+            "kill-worker",
+            "kill-leader",
+            "kill-redis",
+            "power-cut-redis",
+            "restore-redis",
+            "kill-kafka",
+            "kill-all",
+            "kill-master",
+            "lose-keys",
+        }
         assert sum(times[kind] for kind in kills) >= 60
         assert all(0.5 <= fault.at <= 6.0 and 0 <= fault.pick < 1 for fault in planned)
 
