@@ -74,7 +74,8 @@ class KeptAnswers(Generic[Question]):
         return await asyncio.shield(task)
 
     def _over(self, question: Question, done: asyncio.Task[_Kept]) -> None:
-        if self._asked.get(question, (0.0, None))[1] is done:
+        # A younger question may have taken its place.
+        if question in self._asked and self._asked[question][1] is done:
             del self._asked[question]
         if not done.cancelled():
             # Seen here, in case that everybody who wanted to know has gone.

@@ -8,7 +8,7 @@ from streams.config import Settings, Topic
 from streams.ingest.continuity import Break, Finding, LogState, noted
 from streams.ingest.dedupe import Seen
 from streams.panes.ladder import DAY_MS, Ladder
-from streams.tables.keys import AT_ONCE, KINDS, Command, pane_name
+from streams.tables.keys import AT_ONCE, KINDS, Command, batched, pane_name
 from streams.tables.meta import FORMAT, WITH_LENGTHS, Meta
 from streams.tables.opentables import PaneId
 from streams.tables.store import PartitionStore
@@ -48,7 +48,7 @@ async def only_whole(store: PartitionStore, meta: Meta, state: LogState, now: in
     detail = f"{what}, and the log has not all that they held: it is missing; `campaignwatch rebuild` counts what the log has"
     finding = Finding(Break.TABLES_FELL_BACK, 0, detail)
     names = [pane_name(*pane) for pane in gone]
-    commands: list[Command] = [("ZREM", store.keys.panes(), *names[i : i + AT_ONCE]) for i in range(0, len(names), AT_ONCE)]
+    commands: list[Command] = [("ZREM", store.keys.panes(), *some) for some in batched(names, AT_ONCE)]
     if lost:
         commands += await _without(store, lost, set(await store.known_panes()) - set(gone))
     # It is written anew as things are then.

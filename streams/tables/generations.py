@@ -13,12 +13,10 @@ from typing import Any
 from redis.asyncio import Redis
 
 from streams.config import INPUT_TOPICS, Settings
-from streams.tables.keys import PartitionKeys, partitions_key
+from streams.tables.keys import AT_ONCE, PartitionKeys, batched, partitions_key
 from streams.tables.store import PartitionStore
 
 _SWITCH = "if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end redis.call('SET', KEYS[1], ARGV[1]) return 1"
-#: Keys that are deleted by one command.
-_AT_ONCE = 500
 
 
 def generation_key(settings: Settings) -> str:
@@ -100,10 +98,10 @@ async def delete(redis: Redis, settings: Settings, generation: int) -> int:
             # Keys behind one tag are in one slot, so that one command may name them on a cluster too.
             together.setdefault(key[: key.index("}")], []).append(key)
     for keys in together.values():
-        for first in range(0, len(keys), _AT_ONCE):
+        for some in batched(keys, AT_ONCE):
             if await generation_in_use(redis, settings) == generation:
                 raise InUse
-            await client.unlink(*keys[first : first + _AT_ONCE])
+            await client.unlink(*some)
     listed = partitions_key(tables_namespace(settings.redis.namespace, generation))
     topics = {settings.topic(topic) for topic in INPUT_TOPICS}
     gone = [member for member in await client.smembers(listed) if member.decode().rpartition(":")[0] in topics]

@@ -7,26 +7,16 @@ are too many of them, and a pane without one shows too little reach until it goe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
 
 from streams.ingest.dedupe import BUCKET_MS
 from streams.panes.ladder import DAY_MS
-from streams.tables.keys import AT_ONCE, Command, PartitionKeys
+from streams.tables.keys import AT_ONCE, Command, PartitionKeys, batched
 
-Item = TypeVar("Item")
 #: The entry that is always there, so that a lost key is told from one without entries.
-_ALWAYS = "form"
+ALWAYS = "form"
 #: How Redis is asked for the length of a key, by how its name begins behind the tag.
 _COMMANDS = {"rows": "STRLEN", "seen": "STRLEN", "reports": "HLEN", "registry": "HLEN", "panes": "ZCARD"}
-
-
-def batched(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
-    """The items, so many at a time."""
-    left = iter(items)
-    while some := tuple(islice(left, size)):
-        yield some
 
 
 class Kept:
@@ -67,7 +57,7 @@ class Kept:
 
 def written(keys: PartitionKeys, lengths: Mapping[str, int], form: int) -> list[Command]:
     """Commands that write all of it anew: name behind the tag -> length; `form` is that of the tables."""
-    return [("DEL", keys.kept()), *_set(keys.kept(), {_ALWAYS: form, **{name: length for name, length in lengths.items() if length}})]
+    return [("DEL", keys.kept()), *_set(keys.kept(), {ALWAYS: form, **{name: length for name, length in lengths.items() if length}})]
 
 
 def _set(key: str, entries: Mapping[str, int]) -> list[Command]:
@@ -84,10 +74,10 @@ def parse(stored: Mapping[bytes, bytes], since: int) -> dict[str, int] | None:
 
     None if it is not what an owner leaves behind: the key was lost, though its owner may have written to it since.
     """
-    if _ALWAYS.encode() not in stored:
+    if ALWAYS.encode() not in stored:
         return None
     lengths = {name.decode(): int(length) for name, length in stored.items()}
-    del lengths[_ALWAYS]
+    del lengths[ALWAYS]
     return {name: length for name, length in lengths.items() if _until(name) > since}
 
 

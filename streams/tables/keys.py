@@ -20,10 +20,14 @@ The tables can be built anew from the log beside the ones in use (generations.py
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 from streams.config import Topic
 
+Item = TypeVar("Item")
 #: A Redis command with its arguments.
 Command = tuple[str | bytes | int, ...]
 #: Keys, members or fields that one command names: Lua takes no more than some thousands of arguments at once.
@@ -105,6 +109,13 @@ class PartitionKeys:
     def registry(self) -> str:
         """Campaigns of the registry."""
         return self.tag + "registry"
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
+    """The items, so many at a time, as for commands that name AT_ONCE of them."""
+    left = iter(items)
+    while some := tuple(islice(left, size)):
+        yield some
 
 
 def pane_name(size: int, start: int) -> str:

@@ -20,8 +20,7 @@ from streams.privacy.erased import ERASING, Erased, load_erased
 from streams.redis_errors import as_redis_errors
 from streams.tables import kept
 from streams.tables.aside import aside
-from streams.tables.kept import batched
-from streams.tables.keys import AT_ONCE, KINDS, Command, PartitionKeys, pane_name, partitions_key
+from streams.tables.keys import AT_ONCE, KINDS, Command, PartitionKeys, batched, pane_name, partitions_key
 from streams.tables.meta import FORMAT, Meta
 from streams.tables.opentables import OpenTables, PaneId
 
@@ -142,8 +141,7 @@ class PartitionStore:
         """
         known = [pane for pane in await self.known_panes() if pane[1] >= since]
         lost: list[PaneId] = []
-        for first in range(0, len(known), AT_ONCE):
-            some = known[first : first + AT_ONCE]
+        for some in batched(known, AT_ONCE):
             if await self._redis.exists(*(self.keys.pane(*pane) for pane in some)) < len(some):
                 pipe = self._redis.pipeline(transaction=False)
                 for pane in some:
@@ -214,7 +212,7 @@ class PartitionStore:
 
     async def has_lengths(self) -> bool:
         """Whether the lengths of keys are kept, by the owner before or of tables that are new."""
-        return kept.parse(await self._redis.hgetall(self.keys.kept()), 0) is not None
+        return bool(await self._redis.hexists(self.keys.kept(), kept.ALWAYS))
 
     async def erased(self, key: str) -> Erased:
         """Users that events of the past must not bring back."""

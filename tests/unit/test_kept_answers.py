@@ -36,7 +36,7 @@ class Tables:
 async def test_who_takes_no_age_is_told_what_is_so_now() -> None:
     tables = Tables()
     kept = tables.kept()
-    assert [await kept.get("q", 0.0) for _ in range(1)] == [(b"q 1", 0.0)]
+    assert await kept.get("q", 0.0) == (b"q 1", 0.0)
     tables.now += 0.001
     assert await kept.get("q", 0.0) == (b"q 2", 0.0)
 
@@ -154,7 +154,7 @@ async def test_no_more_are_kept_than_may_be(limit: int) -> None:
     assert len(tables.asked) == (3 if limit else 5), "the one asked longest ago has gone"
 
 
-async def test_it_goes_on_asking_until_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_goes_on_asking_until_it_is_cancelled() -> None:
     tables = Tables()
     kept = tables.kept()
     await kept.get("q", 5.0)
