@@ -6,8 +6,10 @@ BIN := $(VENV)/bin
 PYTHON ?=
 ARGS ?=
 UV ?= uv
-# Two at a time, each with its own broker and Redis; PARALLEL= runs them one after the other.
-PARALLEL ?= -n 2 --dist worksteal
+# How many at a time, each with its own broker and Redis; PARALLEL= runs them one after the other. Most tests wait more than they work, but
+# for those with a JVM or of long loops.
+test: PARALLEL ?= -n 4 --dist worksteal
+test-slow test-apache test-checked: PARALLEL ?= -n 2 --dist worksteal
 TESTS ?= tests/integration
 # What makes use of compiled loops without servers.
 COMPILED := $(addprefix tests/unit/test_,$(addsuffix .py,chunks decode decode_scan dedupe dedupe_properties grouping hashtable open_tables privacy record_batches sketches))

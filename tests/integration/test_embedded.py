@@ -210,7 +210,8 @@ def test_redis_on_path_wins_over_the_packaged_one(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_servers_die_with_the_process_that_started_them(number: signal.Signals) -> None:
     program = (
-        "import time\n"
+        "import signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # which who runs the tests in the background has ignored\n"
         "from streams.embedded import EmbeddedBroker, EmbeddedRedis\n"
         "a, b = EmbeddedBroker().start(), EmbeddedRedis().start()\n"
         "print(a.pid, b.pid, a.directory, b.directory, flush=True)\n"
