@@ -55,6 +55,8 @@ class Point:
     latencies: Latencies
     #: What the worker says, in the same time.
     product: Buckets
+    #: When the first batch was sent and when the last, epoch s.
+    sent: tuple[float, float]
     #: How late the producer was at most, s, and its part of a core.
     late: float
     busy: float
@@ -120,7 +122,8 @@ class Bench:
         after = self._counted(self._sent)
         assert after is not None
         product = after if before is None else after.since(before)
-        return Point(share, count / sent.took, Latencies.of(_seconds(sent, watched)), product, sent.late, sent.busy)
+        when = float(sent.sent_at.min()), float(sent.sent_at.max())
+        return Point(share, count / sent.took, Latencies.of(_seconds(sent, watched)), product, when, sent.late, sent.busy)
 
     def _counted(self, records: int) -> Buckets | None:
         """The worker's own histogram once it holds that many records: it counts them a moment after they are seen in Redis."""
