@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import re
@@ -22,6 +23,7 @@ from streams.events.models import MODELS
 from streams.events.parsing import Deletion, parse, registered
 from streams.events.refusal import Reason, Refusal
 from streams.quarantine import Coordinates, QuarantineError, decode_quarantined, quarantine_record
+from streams.quarantine.record import LARGEST_RECORD
 from streams.replay.mapping import BUNDLED, load_mapping
 from tests.fuzz.defects import Defect
 from tests.fuzz.payloads import literal, mangled, payload
@@ -72,7 +74,8 @@ class _Coordinated:
 
 
 def check_refusal(topic: Topic, sent: Sent, refusal: Refusal) -> str:
-    """A refusal has a known code, a detail that names what is wrong in readable words, and a quarantine record that holds all of it."""
+    """A refusal has a known code, a detail that names what is wrong in readable words, and a quarantine record that holds all of it, or
+    says what was too long to be held."""
     detail = refusal.detail
     if not detail or len(detail) > _LONGEST_DETAIL:
         raise Defect(f"length of the detail: {len(detail)} characters")
@@ -87,8 +90,16 @@ def check_refusal(topic: Topic, sent: Sent, refusal: Refusal) -> str:
             raise Defect(f"no currency named: {detail!r}")
     elif not detail.startswith(_MALFORMED if refusal.reason is Reason.MALFORMED else _WHOLE[refusal.reason]):
         raise Defect(f"detail of {refusal.reason}: {detail!r}")
-    back = decode_quarantined(quarantine_record(_Coordinated(sent.key, sent.value, sent.timestamp), refusal, NOW).value)
-    if (back.reason, back.key, back.value, back.timestamp) != (refusal.reason.value, sent.key, sent.value, sent.timestamp):
+    written = quarantine_record(_Coordinated(sent.key, sent.value, sent.timestamp), refusal, NOW)
+    if len(written.key or b"") + len(written.value) > LARGEST_RECORD:
+        raise Defect("quarantine record: longer than its topic takes")
+    back = decode_quarantined(written.value)
+    content = (sent.key or b"") + (sent.value or b"")
+    kept = (sent.key, sent.value, 0)
+    # Three quarters of the largest record are not much less than what fits in.
+    if back.left_out_bytes and len(content) > 0.7 * LARGEST_RECORD and hashlib.sha256(content).hexdigest() in back.detail:
+        kept = (None, None, len(content))
+    if (back.reason, back.key, back.value, back.left_out_bytes, back.timestamp) != (refusal.reason.value, *kept, sent.timestamp):
         raise Defect("quarantine record: does not hold what was refused")
     return refusal.reason.value
 

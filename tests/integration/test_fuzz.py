@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.config import EVENT_TOPICS, Topic
+from streams.config import EVENT_TOPICS, INPUT_TOPICS, Topic
 from tests.fuzz.flushing import FlushTarget
 from tests.fuzz.http import HttpTarget
 from tests.fuzz.payloads import payload
@@ -30,6 +30,14 @@ def test_no_payload_makes_anything_fail(seed: int) -> None:
         outcomes = tallies[topic.value].outcomes
         assert outcomes[TAKEN] and outcomes["malformed"] and outcomes["invalid_field"] and outcomes["missing_field"], topic
     assert {"200", "400", "404"} <= set(tallies["http"].outcomes)
+
+
+@pytest.mark.parametrize("size", [2_900_000, 3_200_000])
+def test_a_payload_may_be_too_long_for_the_quarantine_too(size: int) -> None:
+    sent = Sent(b'{"campaign_id":"' + b"0" * size + b'"}', b"0")
+    for target in pure_targets():
+        if target.name in {topic.value for topic in INPUT_TOPICS}:
+            assert target.judge([sent]) == ["too_large"], target.name
 
 
 class _Fragile(Target):
