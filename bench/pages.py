@@ -1,7 +1,7 @@
 """How soon a worker answers its pages while it takes in events, and whether asking holds it up.
 
     python -m bench.pages             # about five minutes
-    python -m bench.pages --quick     # half a minute, to see that it works
+    python -m bench.pages --quick     # about a minute, to see that it works
 
 Clicks of 10,000 campaigns come at half of the rate that one worker takes at most. A client asks for pages of `/api/kpis` as the dashboards
 do (50 rows, sorted, cubes and windows in turn, at most 5 s old), ten a second, as one that has been open for a while; twice a second for
@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import multiprocessing
 import time
-from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle
@@ -87,13 +86,9 @@ class Client:
         self.asked = self._answers.recv()
         self._process.join()
 
-    def took(self, first: float, last: float) -> dict[str, list[float]]:
-        """Seconds that each answer took, by page and by query, of those asked for between two moments (epoch s)."""
-        found: dict[str, list[float]] = {name: [] for name in (*GOALS, _FRESH, *_QUERIES)}
-        for asked in self.asked:
-            if first <= asked.at <= last:
-                found[asked.page].append(asked.took)
-        return found
+    def between(self, first: float, last: float) -> list[Asked]:
+        """What was asked for between two moments (epoch s)."""
+        return [each for each in self.asked if first <= each.at <= last]
 
 
 def _ask(url: str, stop: Event, answers: Connection) -> None:
@@ -135,25 +130,25 @@ def measure(*, seconds: float = 45.0, backlog: int = 800_000, campaigns: int = 1
             bench = Bench(settings, worker, pool, Load(campaigns, 200_000))
             rate = _SHARE * bench.maximum(backlog)
             worker.start()
-            alone: list[Latencies] = []
-            asked: list[Latencies] = []
-            took: dict[str, list[float]] = defaultdict(list)
+            without: list[Latencies] = []
+            beside: list[Latencies] = []
+            asked: list[Asked] = []
             for _ in range(_ROUNDS):
-                alone.append(bench.point(rate, seconds, _SHARE).latencies)
+                without.append(bench.point(rate, seconds, _SHARE).latencies)
                 with Client(worker.url) as client:
                     point = bench.point(rate, seconds, _SHARE)
-                asked.append(point.latencies)
-                for page, taken in client.took(*point.sent).items():
-                    took[page] += taken
+                beside.append(point.latencies)
+                asked += client.between(*point.sent)
         finally:
             worker.close()
-    pages = {name: Latencies.of(np.array(taken)).content() for name, taken in took.items()}
-    stall = sum(each.p99 for each in asked) / sum(each.p99 for each in alone)
+    took = {name: np.array([each.took for each in asked if each.page == name]) for name in (*GOALS, _FRESH, *_QUERIES)}
+    pages = {name: Latencies.of(taken).content() for name, taken in took.items()}
+    stall = sum(each.p99 for each in beside) / sum(each.p99 for each in without)
     return {
         "campaigns": campaigns,
         "events_per_second": round(rate),
         "pages": pages,
-        "visible_ms": {"without_client": [each.content() for each in alone], "with_client": [each.content() for each in asked]},
+        "visible_ms": {"without_client": [each.content() for each in without], "with_client": [each.content() for each in beside]},
         "stall": round(stall, 2),
         "goals": {**GOALS, "stall": GOAL_STALL},
         "reached": all(pages[name]["p99"] < goal for name, goal in GOALS.items()) and stall < GOAL_STALL,
@@ -193,7 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench.pages", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a trial of half a minute; nothing is saved")
+    parser.add_argument("--quick", action="store_true", help="a trial of about a minute; nothing is saved")
     arguments = parser.parse_args()
     found = run(quick=arguments.quick)
     if not arguments.quick:

@@ -22,7 +22,7 @@ from streams.ingest.grouping import runs, sum_by
 from streams.panes.ladder import DAY_MS, Ladder, Level
 from streams.tables import chunks
 from streams.tables.kept import Kept
-from streams.tables.keys import KINDS, Command, PartitionKeys, pane_name
+from streams.tables.keys import AT_ONCE, KINDS, Command, PartitionKeys, batched, pane_name
 from streams.tables.sketchlogs import CountLog, ReachLog
 from streams.tables.windows import RowKey
 
@@ -30,7 +30,6 @@ Ints = NDArray[np.int64]
 #: (length of the pane, its start), ms.
 PaneId = tuple[int, int]
 
-_FIELDS_PER_COMMAND = 500
 _NO_ROWS, _NO_CHUNKS = np.zeros((0, 0), np.int64), np.zeros(0, np.bool_)
 #: What an open cube takes beside its cells (objects, dictionaries), in cells of 8 bytes.
 _OVERHEAD_CELLS = 100
@@ -349,8 +348,8 @@ class OpenTables:
                     key = self.keys.sketch(sketch, *pane, cube)
                     commands += [("SET" if replaces else "APPEND", key, entries), ("EXPIRE", key, ttl)]
         key = self.keys.pane(*pane)
-        for i in range(0, len(fields), 2 * _FIELDS_PER_COMMAND):
-            commands.append(("HSET", key, *fields[i : i + 2 * _FIELDS_PER_COMMAND]))
+        # Names and values in turn.
+        commands += [("HSET", key, *some) for some in batched(fields, 2 * AT_ONCE)]
         if fields:
             commands.append(("EXPIRE", key, ttl))
         return commands

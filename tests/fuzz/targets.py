@@ -96,7 +96,7 @@ def check_refusal(topic: Topic, sent: Sent, refusal: Refusal) -> str:
     back = decode_quarantined(written.value)
     content = (sent.key or b"") + (sent.value or b"")
     kept = (sent.key, sent.value, 0)
-    # Three quarters of the largest record are not much less than what fits in.
+    # In base64 three quarters of the largest record fit in, less what stands beside them: what is shorter than this always does.
     if back.left_out_bytes and len(content) > 0.7 * LARGEST_RECORD and hashlib.sha256(content).hexdigest() in back.detail:
         kept = (None, None, len(content))
     if (back.reason, back.key, back.value, back.left_out_bytes, back.timestamp) != (refusal.reason.value, *kept, sent.timestamp):
