@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from streams.errors import UserError
 
@@ -18,8 +20,12 @@ log = logging.getLogger(__name__)
 
 #: Seconds from the signal to the end, whatever hangs. What was not applied by then is read again by the next owner.
 WITHIN = 8.0
+#: Seconds after which a process ends that does not even get to ending by itself.
+_AT_THE_LATEST = 1.0
 #: Seconds that something that is given up gets to notice.
 _NOTICE = 1.0
+#: Its descriptor: `sys.stderr` may be anything.
+_STDERR = 2
 
 
 @contextmanager
@@ -56,11 +62,26 @@ def stopping_on_signals(stop: asyncio.Event) -> Iterator[None]:
 def end_within(seconds: float, *, status: int) -> None:
     """End the process with that status after so many seconds, if it has not ended by then. Cannot be taken back.
 
-    Threads of the libraries can keep a process from ending even after its last line.
+    Threads of the libraries can keep a process from ending even after its last line. Where none of Python's threads gets to run, because one
+    does not let go of the interpreter or the machine has no time for it, the process ends a second later with status 1; what each of its
+    threads was doing is on stderr then.
     """
     timer = threading.Timer(seconds, os._exit, (status,))
     timer.daemon = True
     timer.start()
+    faulthandler.dump_traceback_later(seconds + _AT_THE_LATEST, exit=True, file=_STDERR)
+
+
+def leave() -> NoReturn:
+    """End the process at once with status 0, after its last line.
+
+    Python's own way out waits for threads of libraries and takes tables apart object by object, and no timer of Python's runs meanwhile.
+    """
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+    os._exit(0)
 
 
 async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:

@@ -14,7 +14,7 @@ from streams.config import Settings, load
 from streams.kafka import connection
 from streams.options import ConfigOption
 from streams.preflight import check_redis
-from streams.stopping import stopping_on_signals, unless_stopped
+from streams.stopping import leave, stopping_on_signals, unless_stopped
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ def alerts(config: ConfigOption = None) -> None:
     check_ladder(settings)
     logs.configure(settings.log_level)
     asyncio.run(_main(settings, rules))
+    leave()
 
 
 async def _main(settings: Settings, rules: Sequence[Rule]) -> None:

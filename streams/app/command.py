@@ -12,7 +12,7 @@ from streams.kafka import consumer_group
 from streams.logs import configure
 from streams.options import ConfigOption
 from streams.preflight import check_group, check_kafka, check_redis
-from streams.stopping import stopping_on_signals, unless_stopped
+from streams.stopping import leave, stopping_on_signals, unless_stopped
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ def streams(config: ConfigOption = None) -> None:
         # The pages, a process of their own by now, stay what they are: somebody waits for them.
         os.nice(settings.streams.nice)
         asyncio.run(_main(settings, pages))
+    leave()
 
 
 async def _main(settings: Settings, pages: Pages) -> None:
