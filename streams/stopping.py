@@ -62,9 +62,9 @@ def stopping_on_signals(stop: asyncio.Event) -> Iterator[None]:
 def end_within(seconds: float, *, status: int) -> None:
     """End the process with that status after so many seconds, if it has not ended by then. Cannot be taken back.
 
-    Threads of the libraries can keep a process from ending even after its last line. Where none of Python's threads gets to run, because one
-    does not let go of the interpreter or the machine has no time for it, the process ends a second later with status 1; what each of its
-    threads was doing is on stderr then.
+    Threads of the libraries can keep a process from ending even after its last line. Where none of Python's threads gets to run, because
+    one does not let go of the interpreter or the machine has no time for it, the process ends a second later with status 1; what each of
+    its threads was doing is on stderr then.
     """
     timer = threading.Timer(seconds, os._exit, (status,))
     timer.daemon = True

@@ -14,9 +14,8 @@ from streams.ingest.flush import PartitionFlusher
 from streams.ingest.losses import count_anew, measured, only_whole
 from streams.ingest.written_with import settings_changed, written_with
 from streams.panes.ladder import Ladder
-from streams.tables import kept
 from streams.tables.keys import Command
-from streams.tables.meta import FORMAT, OLDEST_READABLE, WITH_LENGTHS, Meta
+from streams.tables.meta import FORMAT, OLDEST_READABLE, Meta
 from streams.tables.opentables import OpenTables
 from streams.tables.store import Fenced, PartitionStore
 
@@ -89,8 +88,8 @@ async def claim(
             ("HSET", store.keys.notes(), kind, packed) for kind, packed in noted(breaks, await store.notes(), now).items()
         ]
         commands += [("HSET", store.keys.settings(), name, value) for name, value in mine.items() if stored.get(name) != value]
-        if meta.format < WITH_LENGTHS or not await store.has_lengths():
-            commands += kept.written(store.keys, await measured(topic, settings, store, after), FORMAT)
+        if meta.format < FORMAT or not await store.has_lengths():
+            commands += store.lengths_anew(await measured(topic, settings, store, after))
         if after != meta or commands:
             await store.apply(meta.applied_offset, after, commands)
     except Fenced as error:

@@ -8,7 +8,7 @@ from streams.config import Settings, Topic
 from streams.ingest.continuity import Break, Finding, LogState, noted
 from streams.ingest.dedupe import Seen
 from streams.panes.ladder import DAY_MS, Ladder
-from streams.tables.keys import AT_ONCE, KINDS, Command, batched, pane_name
+from streams.tables.keys import KINDS, Command, pane_name
 from streams.tables.meta import FORMAT, WITH_LENGTHS, Meta
 from streams.tables.opentables import PaneId
 from streams.tables.store import PartitionStore
@@ -47,8 +47,7 @@ async def only_whole(store: PartitionStore, meta: Meta, state: LogState, now: in
         return await count_anew(store, meta, state, finding, now)
     detail = f"{what}, and the log has not all that they held: it is missing; `campaignwatch rebuild` counts what the log has"
     finding = Finding(Break.TABLES_FELL_BACK, 0, detail)
-    names = [pane_name(*pane) for pane in gone]
-    commands: list[Command] = [("ZREM", store.keys.panes(), *some) for some in batched(names, AT_ONCE)]
+    commands = store.unlisted(gone)
     if lost:
         commands += await _without(store, lost, set(await store.known_panes()) - set(gone))
     # It is written anew as things are then.
@@ -96,9 +95,12 @@ async def _parts_behind(store: PartitionStore, lost: str) -> list[str]:
 async def measured(topic: Topic, settings: Settings, store: PartitionStore, meta: Meta) -> dict[str, int]:
     """How long the partition's keys are, by their names behind the tag: for tables that do not say it themselves."""
     keys = store.keys
+    panes = await store.known_panes()
     # A report has been added to panes of every day of its period.
-    days = {day for size, start in await store.known_panes() for day in range(start // DAY_MS, (start + size - 1) // DAY_MS + 1)}
+    days = {day for size, start in panes for day in range(start // DAY_MS, (start + size - 1) // DAY_MS + 1)}
     names = [keys.panes(), *(keys.rows(cube, day) for day in days for cube in (*settings.all_cubes, KINDS))]
+    if keys.sketches:
+        names += [keys.logs(*pane) for pane in panes]
     if topic is Topic.SPEND:
         names += [keys.reports(day) for day in days]
     if topic is Topic.CAMPAIGNS:

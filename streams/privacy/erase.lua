@@ -1,12 +1,13 @@
 -- Take users out of one reach log, and fence the partition's owner so that it reads its tables again.
--- KEYS: the log, the partition's meta hash. ARGV: the erasure, entries of a row from which on it is an estimate, then hashes of 4 bytes.
+-- KEYS: the log, the partition's meta hash, the lengths of its keys. ARGV: the erasure, entries of a row from which on it is an estimate, the
+-- entry of the lengths that says how many logs the pane has, then hashes of 4 bytes.
 -- Returns how many entries were taken out.
 local log = redis.call('GET', KEYS[1])
 if not log then
   return 0
 end
 local gone, at = {}, {}
-for i = 3, #ARGV do
+for i = 4, #ARGV do
   local place = log:find(ARGV[i], 1, true)
   while place do
     if place % 8 == 1 and not gone[place] then
@@ -55,6 +56,9 @@ if #cut > 0 then
     redis.call('SET', KEYS[1], left, 'KEEPTTL')
   else
     redis.call('DEL', KEYS[1])
+    if redis.call('HEXISTS', KEYS[3], ARGV[3]) == 1 then
+      redis.call('HINCRBY', KEYS[3], ARGV[3], -1)
+    end
   end
 end
 if redis.call('EXISTS', KEYS[2]) == 1 then

@@ -25,6 +25,7 @@ from streams.ingest.texts import Texts
 from streams.ingest.users import user_hasher
 from streams.kpis.sketches import SPARSE_LIMIT
 from streams.privacy.erased import ERASING, remember_erased
+from streams.tables.keys import LOGS
 
 _SCRIPT = resources.files(__package__).joinpath("erase.lua").read_text()
 _ANNOUNCE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'erasure', ARGV[1]) end return 0"
@@ -57,6 +58,12 @@ class _Held:
     def tag(self) -> bytes:
         """Common start of all keys of its partition."""
         return self.name[: self.name.index(b"}:") + 2]
+
+    @property
+    def logs(self) -> bytes:
+        """What all sketches of its pane are called where their number is kept."""
+        _, size, start, _ = self.name[len(self.tag) :].split(b":", 3)
+        return b":".join((LOGS.encode(), size, start))
 
     @property
     def topic(self) -> str:
@@ -93,7 +100,8 @@ async def erase(
         held = found[name]
         entries = held.entries
         if not dry_run:
-            entries = int(await script(keys=[name, held.tag + b"meta"], args=[erasure, SPARSE_LIMIT, *held.hashes]))
+            keys = [name, held.tag + b"meta", held.tag + b"kept"]
+            entries = int(await script(keys=keys, args=[erasure, SPARSE_LIMIT, held.logs, *held.hashes]))
             if number % _LOGS == 0:
                 progress(f"{number} of {len(found)} logs changed")
         if entries:

@@ -1,8 +1,8 @@
 """How long a partition's keys are, as its owner leaves them, kept in a key of their own: what tells that Redis has lost one of them. Pure.
 
 Redis may lose single keys, by an eviction policy or because somebody deleted them, and whoever goes on would number rows anew, or take
-repeats for new events. Keys of panes have no entry here: the index lists them, and its length is kept. Sketches have none either: there
-are too many of them, and a pane without one shows too little reach until it goes.
+repeats for new events. Keys of panes have no entry here: the index lists them, and its length is kept. Of sketches there are many, so that
+it is kept how many of them each pane has, over the cubes of the settings.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections.abc import Iterable, Mapping
 
 from streams.ingest.dedupe import BUCKET_MS
 from streams.panes.ladder import DAY_MS
-from streams.tables.keys import AT_ONCE, Command, PartitionKeys, batched
+from streams.tables.keys import AT_ONCE, LOGS, Command, PartitionKeys, batched, pane_of
 
 #: The entry that is always there, so that a lost key is told from one without entries.
 ALWAYS = "form"
+#: The entry that names the cubes whose sketches are counted.
+CUBES = "cubes"
 #: How Redis is asked for the length of a key, by how its name begins behind the tag.
 _COMMANDS = {"rows": "STRLEN", "seen": "STRLEN", "reports": "HLEN", "registry": "HLEN", "panes": "ZCARD"}
 
@@ -55,30 +57,40 @@ class Kept:
         return commands
 
 
-def written(keys: PartitionKeys, lengths: Mapping[str, int], form: int) -> list[Command]:
-    """Commands that write all of it anew: name behind the tag -> length; `form` is that of the tables."""
-    return [("DEL", keys.kept()), *_set(keys.kept(), {ALWAYS: form, **{name: length for name, length in lengths.items() if length}})]
+def written(keys: PartitionKeys, lengths: Mapping[str, int], form: int, cubes: Iterable[str]) -> list[Command]:
+    """Commands that write all of it anew: name behind the tag -> length; `form` and `cubes` are those of the tables."""
+    entries: dict[str, int | str] = {ALWAYS: form, CUBES: named(cubes), **{name: length for name, length in lengths.items() if length}}
+    return [("DEL", keys.kept()), *_set(keys.kept(), entries)]
 
 
-def _set(key: str, entries: Mapping[str, int]) -> list[Command]:
+def named(cubes: Iterable[str]) -> str:
+    """Cubes, in whatever order, as an entry."""
+    return " ".join(sorted(cubes))
+
+
+def _set(key: str, entries: Mapping[str, int | str]) -> list[Command]:
     return [("HSET", key, *(each for entry in some for each in entry)) for some in batched(entries.items(), AT_ONCE)]
 
 
-def asked(keys: PartitionKeys, name: str) -> tuple[str, str]:
-    """The command that asks Redis for the length of the key of that name behind the tag."""
-    return _COMMANDS[name.partition(":")[0]], keys.tag + name
+def asked(keys: PartitionKeys, cubes: Iterable[str], name: str) -> tuple[str, ...]:
+    """The command that asks Redis for the length of the key of that name behind the tag, or for the number of a pane's sketches."""
+    kind, _, rest = name.partition(":")
+    if kind == LOGS:
+        return "EXISTS", *keys.pane_sketches(*pane_of(rest), cubes)
+    return _COMMANDS[kind], keys.tag + name
 
 
-def parse(stored: Mapping[bytes, bytes], since: int) -> dict[str, int] | None:
+def parse(stored: Mapping[bytes, bytes], since: int, cubes: Iterable[str]) -> dict[str, int] | None:
     """Name behind the tag -> length, of the keys that hold something from `since` (epoch ms) on: Redis itself lets go of older ones.
 
-    None if it is not what an owner leaves behind: the key was lost, though its owner may have written to it since.
+    Sketches are left out if they were counted over other cubes than these. None if it is not what an owner leaves behind: the key was
+    lost, though its owner may have written to it since.
     """
     if ALWAYS.encode() not in stored:
         return None
-    lengths = {name.decode(): int(length) for name, length in stored.items()}
-    del lengths[ALWAYS]
-    return {name: length for name, length in lengths.items() if _until(name) > since}
+    fits = stored.get(CUBES.encode(), b"").decode() == named(cubes)
+    names = {stored_name.decode() for stored_name in stored} - {ALWAYS, CUBES}
+    return {name: int(stored[name.encode()]) for name in names if _until(name) > since and (fits or not name.startswith(f"{LOGS}:"))}
 
 
 def _until(name: str) -> float:
@@ -91,4 +103,6 @@ def _until(name: str) -> float:
             return (int(parts[0]) + 1) * DAY_MS
         case "seen":
             return (int(parts[0]) + 1) * BUCKET_MS
+        case "logs":
+            return pane_of(":".join(parts))[1] + 1
     return float("inf")

@@ -12,7 +12,7 @@
 | `registry` | hash | campaign_id -> campaign (the campaigns topic only) |
 | `notes` | hash | what broke the continuity of log and tables, by kind (continuity.py) |
 | `settings` | hash | settings that the tables were last written with (written_with.py) |
-| `kept` | hash | the lengths of the keys that no index lists, and of the index (kept.py) |
+| `kept` | hash | the lengths of the keys that no index lists, and of the index; how many sketches each pane has (kept.py) |
 
 The tables can be built anew from the log beside the ones in use (generations.py): those of generation 1, 2, ... have `NAMESPACE~1`,
 `NAMESPACE~2`, ... where the first ones have `NAMESPACE`.
@@ -42,6 +42,8 @@ SKETCHES_OF = {
 }
 #: Name under which the event kinds of a day get codes, beside the cubes.
 KINDS = "#kinds"
+#: What the sketches of a pane are called together.
+LOGS = "logs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,14 @@ class PartitionKeys:
     def sketch(self, sketch: str, size: int, start: int, cube: str) -> str:
         """One sketch of one cube in one pane; `size` and `start` in ms."""
         return f"{self.tag}{sketch}:{pane_name(size, start)}:{cube}"
+
+    def pane_sketches(self, size: int, start: int, cubes: Iterable[str]) -> list[str]:
+        """Every sketch that a pane may have."""
+        return [self.sketch(sketch, size, start, cube) for sketch in self.sketches for cube in cubes]
+
+    def logs(self, size: int, start: int) -> str:
+        """What stands for all sketches of a pane where lengths are kept; Redis has no such key."""
+        return f"{self.tag}{LOGS}:{pane_name(size, start)}"
 
     def rows(self, cube: str, day: int) -> str:
         """Row keys of a cube on a UTC day, counted from the epoch."""
@@ -121,6 +131,12 @@ def batched(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
 def pane_name(size: int, start: int) -> str:
     """A pane in the names of keys and in the index of panes; `size` and `start` in ms."""
     return f"{size // 1000}:{start // 1000}"
+
+
+def pane_of(name: str) -> tuple[int, int]:
+    """The pane that is named so: its size and start in ms."""
+    size, _, start = name.partition(":")
+    return int(size) * 1000, int(start) * 1000
 
 
 def partitions_key(namespace: str) -> str:

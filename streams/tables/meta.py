@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 #: Form in which this version writes tables. A partition whose meta hash names none was written in form 1.
-FORMAT = 4
+FORMAT = 5
 #: The first form with lengths of keys (kept.py).
 WITH_LENGTHS = 4
 #: The oldest form that this version can go on from. What is older is counted anew from the log.

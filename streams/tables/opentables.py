@@ -117,6 +117,8 @@ class _OpenCube:
     #: Made when they are needed: most cubes of most panes have none.
     reach: ReachLog | None = None
     counts: dict[str, CountLog] = field(default_factory=dict)
+    #: The sketches that Redis has.
+    stored: set[str] = field(default_factory=set)
 
     def users(self) -> ReachLog:
         if self.reach is None:
@@ -229,6 +231,7 @@ class OpenTables:
             if log:
                 entries = np.frombuffer(log, np.uint64)
                 opened = cubes.setdefault(cube, _OpenCube())
+                opened.stored.add(sketch)
                 if sketch == "reach":
                     opened.reach = ReachLog(entries)
                 else:
@@ -338,6 +341,7 @@ class OpenTables:
     def _pane_commands(self, pane: PaneId, ttl: int) -> list[Command]:
         commands: list[Command] = []
         fields: list[str | bytes] = []
+        more = False
         for cube, opened in self._open[pane].items():
             for chunk, packed in opened.take_dirty().items():
                 fields += [f"{cube}/{chunk}", packed]
@@ -347,6 +351,10 @@ class OpenTables:
                 if entries:
                     key = self.keys.sketch(sketch, *pane, cube)
                     commands += [("SET" if replaces else "APPEND", key, entries), ("EXPIRE", key, ttl)]
+                    more |= sketch not in opened.stored
+                    opened.stored.add(sketch)
+        if more:
+            self.kept.is_now(self.keys.logs(*pane), sum(len(opened.stored) for opened in self._open[pane].values()))
         key = self.keys.pane(*pane)
         # Names and values in turn.
         commands += [("HSET", key, *some) for some in batched(fields, 2 * AT_ONCE)]
@@ -365,10 +373,10 @@ class OpenTables:
             self.known.discard(pane)
             self._open.pop(pane, None)
             self._weigh(pane)
-            names = [self.keys.pane(*pane), *(self.keys.sketch(s, *pane, cube) for s in self.keys.sketches for cube in self._cubes)]
-            commands.append(("UNLINK", *names))
+            commands.append(("UNLINK", self.keys.pane(*pane), *self.keys.pane_sketches(*pane, self._cubes)))
             commands.append(("ZREM", self.keys.panes(), pane_name(*pane)))
         self.kept.is_now(self.keys.panes(), len(self.known))
+        self.kept.are_gone(self.keys.logs(*pane) for pane in gone)
         left = {start // DAY_MS for _, start in self.known}
         for day in {start // DAY_MS for _, start in gone} - left:
             rows = [self.keys.rows(cube, day) for cube in self._coded]

@@ -20,7 +20,7 @@ from streams.privacy.erased import ERASING, Erased, load_erased
 from streams.redis_errors import as_redis_errors
 from streams.tables import kept
 from streams.tables.aside import aside
-from streams.tables.keys import AT_ONCE, KINDS, Command, PartitionKeys, batched, pane_name, partitions_key
+from streams.tables.keys import AT_ONCE, KINDS, Command, PartitionKeys, batched, pane_name, pane_of, partitions_key
 from streams.tables.meta import FORMAT, Meta
 from streams.tables.opentables import OpenTables, PaneId
 
@@ -132,7 +132,7 @@ class PartitionStore:
     async def known_panes(self) -> list[PaneId]:
         """Every pane that is stored."""
         members = await self._redis.zrange(self.keys.panes(), 0, -1)
-        return [(int(size) * 1000, int(start) * 1000) for size, start in (m.split(b":") for m in members)]
+        return [pane_of(member.decode()) for member in members]
 
     async def lost_panes(self, since: int) -> list[PaneId]:
         """Panes from `since` (epoch ms) on that are listed and that Redis does not have.
@@ -156,7 +156,7 @@ class PartitionStore:
     async def lost_keys(self, since: int) -> list[str]:
         """Keys, by their names behind the tag, that are not as long as their owner left them, of those that hold something from `since`
         (epoch ms) on. Only for tables of a form with lengths."""
-        lengths = kept.parse(await self._redis.hgetall(self.keys.kept()), since)
+        lengths = kept.parse(await self._redis.hgetall(self.keys.kept()), since, self._cubes)
         if lengths is None:
             return [self.keys.behind_tag(self.keys.kept())]
         now = await self.lengths(lengths)
@@ -165,7 +165,7 @@ class PartitionStore:
             # The owner may have written meanwhile, key and length in one step.
             pipe = self._redis.pipeline(transaction=True)
             pipe.hget(self.keys.kept(), name)
-            pipe.execute_command(*kept.asked(self.keys, name))
+            pipe.execute_command(*kept.asked(self.keys, self._cubes, name))
             with as_redis_errors():
                 length, found = await pipe.execute(raise_on_error=False)
             if length is not None and _length(found) != int(length):
@@ -173,10 +173,13 @@ class PartitionStore:
         return lost
 
     async def lengths(self, names: Collection[str]) -> dict[str, int]:
-        """How long keys are, by their names behind the tag; 0 where there is none, -1 where it holds something of another type."""
+        """How long keys are, by their names behind the tag; 0 where there is none, -1 where it holds something of another type.
+
+        Of the name for all sketches of a pane: how many there are.
+        """
         pipe = self._redis.pipeline(transaction=False)
         for name in names:
-            pipe.execute_command(*kept.asked(self.keys, name))
+            pipe.execute_command(*kept.asked(self.keys, self._cubes, name))
         with as_redis_errors():
             found = await pipe.execute(raise_on_error=False)
         return dict(zip(names, map(_length, found), strict=True))
@@ -205,14 +208,23 @@ class PartitionStore:
         """Panes that Redis has and the index does not; all keys of Redis are walked for it."""
         known = set(await self.known_panes())
         begin = self.keys.tag + "pane:"
-        names = [
-            key.decode().removeprefix(begin).split(":") async for key in self._redis.scan_iter(match=f"{_escaped(begin)}*", count=1_000)
-        ]
-        return sorted({(int(size) * 1000, int(start) * 1000) for size, start in names} - known)
+        found = [pane_of(key.decode().removeprefix(begin)) async for key in self._redis.scan_iter(match=f"{_escaped(begin)}*", count=1_000)]
+        return sorted(set(found) - known)
+
+    def unlisted(self, panes: Iterable[PaneId]) -> list[Command]:
+        """Commands that forget panes that are gone, and let go of what is left of them."""
+        names = [(pane_name(*pane), self.keys.pane_sketches(*pane, self._cubes)) for pane in panes]
+        commands: list[Command] = [("ZREM", self.keys.panes(), *some) for some in batched((name for name, _ in names), AT_ONCE)]
+        return commands + [("UNLINK", *some) for some in batched(chain.from_iterable(logs for _, logs in names), AT_ONCE)]
 
     async def has_lengths(self) -> bool:
-        """Whether the lengths of keys are kept, by the owner before or of tables that are new."""
-        return bool(await self._redis.hexists(self.keys.kept(), kept.ALWAYS))
+        """Whether the lengths of keys are kept, by the owner before, and of the same cubes."""
+        form, cubes = await self._redis.hmget(self.keys.kept(), kept.ALWAYS, kept.CUBES)
+        return form is not None and cubes == kept.named(self._cubes).encode()
+
+    def lengths_anew(self, lengths: Mapping[str, int]) -> list[Command]:
+        """Commands that keep these lengths (name behind the tag -> length) and no others."""
+        return kept.written(self.keys, lengths, FORMAT, self._cubes)
 
     async def erased(self, key: str) -> Erased:
         """Users that events of the past must not bring back."""

@@ -17,7 +17,7 @@ from tests.chaos.on_processes import kill
 from tests.chaos.servers import copy_file_of, put_file_back, tear_off
 
 #: Keys of a partition that no index lists, the index, and what tells of both.
-_LISTED_NOWHERE = re.compile(rb"\}:(?:rows:.*|seen:.*|reports:.*|registry|panes|kept)$")
+_LISTED_NOWHERE = re.compile(rb"\}:(?:(?:rows|seen|reports|reach|dwell|load):.*|registry|panes|kept)$")
 
 
 def _node(arena: Arena, planned: Planned) -> EmbeddedRedis:

@@ -122,6 +122,70 @@ async def test_what_the_log_has_no_more_goes_on_without_the_key(settings: Settin
         assert len(window.rows) == 0, "numbers of which nobody knows whose they are are not shown"
 
 
+SKETCHES = [(Topic.CLICKS, "reach"), (Topic.ENGAGEMENTS, "reach"), (Topic.ENGAGEMENTS, "dwell"), (Topic.ENGAGEMENTS, "load")]
+
+
+@pytest.mark.parametrize(("topic", "sketch"), SKETCHES)
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_sketch_that_is_gone_is_no_reach_that_is_too_small(
+    settings: Settings, redis: Redis, topic: Topic, sketch: str, whole: bool
+) -> None:
+    log = log_of(topic, settings)
+    before = await counted(redis, settings, topic, log)
+    tag = before.store.keys.tag
+    if not whole:
+        await redis.hset(before.store.keys.meta(), "start_offset", "-5")
+    _, size, start, cube = (await lose(redis, tag, f"{sketch}:*")).split(":")
+    assert await before.store.lost_keys(0) == [f"logs:{size}:{start}"]
+    after = await take_over(redis, settings, topic, log)
+    (finding,) = after.findings
+    assert finding.kind is Break.TABLES_FELL_BACK and f"logs:{size}:{start}" in finding.detail
+    assert ("counting anew" if whole else "`campaignwatch rebuild`") in finding.detail
+    if whole:
+        await apply(after.flusher, log)
+    assert (await take_over(redis, settings, topic, log)).findings == [], "it is said once"
+    reference = judge([(topic, record) for record in log], settings, DIMENSIONS)
+    cubes = [each for each in settings.all_cubes if whole or each != cube]
+    await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS, cubes)
+
+
+async def test_sketches_of_cubes_that_the_settings_no_longer_have_are_not_missed(settings: Settings, redis: Redis) -> None:
+    log = log_of(Topic.ENGAGEMENTS, settings)
+    await counted(redis, settings, Topic.ENGAGEMENTS, log[:-20])
+    without = settings.model_copy(update={"cubes": {}})
+    assert len(without.all_cubes) < len(settings.all_cubes)
+    for other in (without, settings, without):
+        after = await take_over(redis, other, Topic.ENGAGEMENTS, log)
+        assert [finding.kind for finding in after.findings] == [Break.SETTINGS_CHANGED]
+        assert await after.store.lost_keys(0) == []
+    await apply(after.flusher, log[-20:])
+    assert await after.store.lost_keys(0) == []
+
+
+async def test_the_number_of_sketches_is_known_of_every_pane_until_it_goes(settings: Settings, redis: Redis) -> None:
+    log = log_of(Topic.ENGAGEMENTS, settings)
+    after = await counted(redis, settings, Topic.ENGAGEMENTS, log)
+    keys = after.store.keys
+
+    async def kept() -> dict[str, int]:
+        entries: Any = await redis.hgetall(keys.kept())
+        return {name.decode(): int(value) for name, value in entries.items() if name.startswith(b"logs:")}
+
+    found: dict[str, int] = {}
+    async for key in redis.scan_iter(match=f"{keys.tag}*"):
+        kind, *parts = key.decode().removeprefix(keys.tag).split(":")
+        if kind in keys.sketches:
+            name = f"logs:{parts[0]}:{parts[1]}"
+            found[name] = found.get(name, 0) + 1
+    assert await kept() == found and len(found) > 10
+    # A day later the finest panes are gone, and a day later than that nobody misses them.
+    value = {"event_id": "later", "occurred_at": NOW + DAY, "campaign_id": "c", "channel": "search", "kind": "impression"}
+    later = LogRecord(settings.topic(Topic.ENGAGEMENTS), 0, log[-1].offset + 1, NOW + DAY, b"c", json.dumps(value).encode())
+    await apply(after.flusher, [later])
+    assert {name for name in await kept() if name.startswith("logs:10:")} <= {f"logs:10:{(NOW + DAY) // 10_000 * 10}"}
+    assert await after.store.lost_keys(0) == []
+
+
 async def test_lengths_that_were_lost_under_an_owner_who_writes_on_are_not_believed(settings: Settings, redis: Redis) -> None:
     log = log_of(Topic.CLICKS, settings)
     before = await take_over(redis, settings, Topic.CLICKS, log)

@@ -43,7 +43,7 @@ from tests.stored_tables import HALF, NOW, Stored, settings_of, stored_tables
 Parts = dict[tuple[Topic, int], list[LogRecord]]
 
 
-@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow), 4])
 def old(request: pytest.FixtureRequest) -> Stored:
     return stored_tables(f"tables-form-{request.param}.xz")
 
@@ -133,8 +133,8 @@ async def test_tables_of_the_version_before_go_on(old: Stored, upgraded: Setting
         assert await store.notes() == {}
         assert await store.lost_keys(0) == [], "the lengths of keys of before are known"
         kept = {str(name, "ascii").partition(":")[0] for name in await everything_in(redis, store.keys.kept())}
-        wanted = {Topic.CAMPAIGNS: {"registry"}, Topic.SPEND: {"panes", "rows", "reports"}}.get(topic, {"panes", "rows", "seen"})
-        assert kept == wanted | {"form"}
+        wanted = {Topic.CAMPAIGNS: {"registry"}, Topic.SPEND: {"panes", "rows", "reports"}}.get(topic, {"panes", "rows", "seen", "logs"})
+        assert kept == wanted | {"form", "cubes"}
 
 
 async def test_a_partition_without_news_takes_the_new_form_too(upgraded: Settings, redis: Redis) -> None:

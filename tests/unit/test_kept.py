@@ -13,6 +13,7 @@ from streams.tables.kept import Kept, asked, parse, written
 from streams.tables.keys import Command, PartitionKeys
 
 KEYS = PartitionKeys("n", "t.spend", 3)
+CUBES = ("total", "campaign")
 NAMES = (KEYS.rows("campaign", 7), KEYS.seen(9), KEYS.seen(9, 1), KEYS.reports(8), KEYS.registry(), KEYS.panes())
 
 
@@ -44,7 +45,7 @@ STEP = st.tuples(st.sampled_from(("is now", "more", "gone", "write")), st.sample
 @given(st.lists(STEP))
 def test_what_is_written_is_what_was_said_of_each_key(steps: list[tuple[str, str, int]]) -> None:
     redis, kept, lengths = Redis(), Kept(KEYS), dict[str, int]()
-    redis.run(written(KEYS, {}, 4))
+    redis.run(written(KEYS, {}, 4, CUBES))
     for what, key, length in steps:
         # A key is either set or lengthened, as its owner knows its length or not.
         if what == "is now" and key != KEYS.reports(8):
@@ -59,18 +60,18 @@ def test_what_is_written_is_what_was_said_of_each_key(steps: list[tuple[str, str
         else:
             redis.run(kept.take_commands())
     redis.run(kept.take_commands())
-    assert parse(redis.stored, 0) == {KEYS.behind_tag(key): length for key, length in lengths.items()}
+    assert parse(redis.stored, 0, CUBES) == {KEYS.behind_tag(key): length for key, length in lengths.items()}
     assert kept.take_commands() == []
 
 
 def test_what_was_written_since_the_key_was_lost_tells_nothing() -> None:
     redis, kept = Redis(), Kept(KEYS)
-    redis.run(written(KEYS, {"panes": 5}, 4))
+    redis.run(written(KEYS, {"panes": 5}, 4, CUBES))
     redis.stored.clear()
     kept.is_now(KEYS.panes(), 6)
     kept.has_more(KEYS.seen(9), 24)
     redis.run(kept.take_commands())
-    assert redis.stored and parse(redis.stored, 0) is None
+    assert redis.stored and parse(redis.stored, 0, CUBES) is None
 
 
 def test_commands_are_of_bounded_length() -> None:
@@ -78,31 +79,43 @@ def test_commands_are_of_bounded_length() -> None:
     kept.are_gone(KEYS.reports(day) for day in range(2_000))
     for day in range(3_000, 5_000):
         kept.is_now(KEYS.rows("campaign", day), 1)
-    commands = [*kept.take_commands(), *written(KEYS, {f"rows:campaign:{day}": 1 for day in range(5_000)}, 4)]
+    commands = [*kept.take_commands(), *written(KEYS, {f"rows:campaign:{day}": 1 for day in range(5_000)}, 4, CUBES)]
     assert max(map(len, commands)) == 2 + 2 * 500
     redis = Redis()
     redis.run(commands)
-    assert len(redis.stored) == 5_001
+    assert len(redis.stored) == 5_002
 
 
 def test_nothing_is_told_from_a_key_without_entries() -> None:
     redis = Redis()
-    assert parse(redis.stored, 0) is None
-    redis.run(written(KEYS, {"registry": 0, "panes": 5}, 4))
-    assert parse(redis.stored, 0) == {"panes": 5}
+    assert parse(redis.stored, 0, CUBES) is None
+    redis.run(written(KEYS, {"registry": 0, "panes": 5}, 4, CUBES))
+    assert parse(redis.stored, 0, CUBES) == {"panes": 5}
 
 
 def test_what_redis_may_have_let_go_of_by_itself_is_not_asked_for() -> None:
     lengths = {KEYS.behind_tag(key): 1 for key in NAMES}
     redis = Redis()
-    redis.run(written(KEYS, lengths, 4))
-    assert parse(redis.stored, 10 * BUCKET_MS - 1) == lengths
-    assert parse(redis.stored, 8 * DAY_MS - 1) == {name: 1 for name in lengths if not name.startswith("seen")}
-    assert parse(redis.stored, 8 * DAY_MS) == {"reports:8": 1, "registry": 1, "panes": 1}
-    assert parse(redis.stored, 9 * DAY_MS) == {"registry": 1, "panes": 1}
+    redis.run(written(KEYS, lengths, 4, CUBES))
+    assert parse(redis.stored, 10 * BUCKET_MS - 1, CUBES) == lengths
+    assert parse(redis.stored, 8 * DAY_MS - 1, CUBES) == {name: 1 for name in lengths if not name.startswith("seen")}
+    assert parse(redis.stored, 8 * DAY_MS, CUBES) == {"reports:8": 1, "registry": 1, "panes": 1}
+    assert parse(redis.stored, 9 * DAY_MS, CUBES) == {"registry": 1, "panes": 1}
 
 
 def test_each_key_is_asked_by_the_command_of_its_type() -> None:
-    told = {name: asked(KEYS, KEYS.behind_tag(name)) for name in NAMES}
+    told = {name: asked(KEYS, CUBES, KEYS.behind_tag(name)) for name in NAMES}
     assert all(key == name for name, (_, key) in told.items())
     assert [command for command, _ in told.values()] == ["STRLEN", "STRLEN", "STRLEN", "HLEN", "HLEN", "ZCARD"]
+
+
+def test_sketches_are_asked_for_by_the_pane_and_kept_for_the_cubes_that_they_were_counted_over() -> None:
+    keys = PartitionKeys("n", "t.engagements", 3)
+    logs = keys.behind_tag(keys.logs(10_000, 70_000))
+    assert asked(keys, CUBES, logs) == ("EXISTS", *keys.pane_sketches(10_000, 70_000, CUBES))
+    assert len(keys.pane_sketches(10_000, 70_000, CUBES)) == 6
+    stored = {b"form": b"5", b"cubes": b"campaign total", b"panes": b"1", logs.encode(): b"4"}
+    assert parse(stored, 0, CUBES) == {"panes": 1, logs: 4}
+    assert parse(stored, 70_000, CUBES) == {"panes": 1, logs: 4}
+    assert parse(stored, 70_001, CUBES) == {"panes": 1}
+    assert parse(stored, 0, (*CUBES, "channel")) == {"panes": 1}
