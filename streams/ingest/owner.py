@@ -37,6 +37,8 @@ _FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
 _WHILE_ERASING = 0.2
 #: Seconds between two notes of an idle partition at most. They are what the watermark goes on by, and alerts wait for it.
 _NOTE_IDLE = 1.0
+#: Checks of the tables in which all of their sketches have been looked at.
+_TURNS = 10
 #: Records that an owner quarantines because the program fails on them; beyond, the program is at fault and the partition waits.
 _MOST_GIVEN_UP = 100
 
@@ -102,6 +104,7 @@ class PartitionOwner:
         #: Why the log may not go on where the tables end, and the partition has to be looked at again; None while all is well.
         self._doubt: str | None = None
         self._sent_back = False
+        self._checks = 0
         self._changed = asyncio.Condition()
         #: Set once the partition is loaded, or released.
         self._settled = asyncio.Event()
@@ -211,9 +214,10 @@ class PartitionOwner:
         if self._claimed is None:
             return
         store, since = self._claimed.store, kept_since(self._settings, self._now)
+        self._checks += 1
         if lost := await store.lost_panes(since):
             await self.doubt(f"{len(lost)} panes of its tables are gone from Redis")
-        elif keys := await store.lost_keys(since):
+        elif keys := await store.lost_keys(since, turn=self._checks, turns=_TURNS):
             await self.doubt(f"keys of its tables are not as it left them in Redis: {', '.join(sorted(keys))}")
 
     async def _load(self, state: LogState) -> None:

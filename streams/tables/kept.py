@@ -80,6 +80,11 @@ def asked(keys: PartitionKeys, cubes: Iterable[str], name: str) -> tuple[str, ..
     return _COMMANDS[kind], keys.tag + name
 
 
+def stands_for_pane(name: str) -> bool:
+    """Whether the entry of that name is about all sketches of a pane."""
+    return name.startswith(f"{LOGS}:")
+
+
 def parse(stored: Mapping[bytes, bytes], since: int, cubes: Iterable[str]) -> dict[str, int] | None:
     """Name behind the tag -> length, of the keys that hold something from `since` (epoch ms) on: Redis itself lets go of older ones.
 
@@ -90,19 +95,19 @@ def parse(stored: Mapping[bytes, bytes], since: int, cubes: Iterable[str]) -> di
         return None
     fits = stored.get(CUBES.encode(), b"").decode() == named(cubes)
     names = {stored_name.decode() for stored_name in stored} - {ALWAYS, CUBES}
-    return {name: int(stored[name.encode()]) for name in names if _until(name) > since and (fits or not name.startswith(f"{LOGS}:"))}
+    return {name: int(stored[name.encode()]) for name in names if _until(name) > since and (fits or not stands_for_pane(name))}
 
 
 def _until(name: str) -> float:
     """Epoch ms up to which the key of a name may hold something."""
-    kind, *parts = name.split(":")
+    kind, _, rest = name.partition(":")
     match kind:
         case "rows":
-            return (int(parts[-1]) + 1) * DAY_MS
+            return (int(rest.rpartition(":")[2]) + 1) * DAY_MS
         case "reports":
-            return (int(parts[0]) + 1) * DAY_MS
+            return (int(rest) + 1) * DAY_MS
         case "seen":
-            return (int(parts[0]) + 1) * BUCKET_MS
+            return (int(rest.partition(":")[0]) + 1) * BUCKET_MS
         case "logs":
-            return pane_of(":".join(parts))[1] + 1
+            return pane_of(rest)[1] + 1
     return float("inf")

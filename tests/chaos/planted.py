@@ -139,7 +139,7 @@ def _sketches_twice() -> None:
 
 
 def _losses_not_looked_for() -> None:
-    async def bad(self: PartitionStore, since: int) -> list[str]:
+    async def bad(self: PartitionStore, since: int, *, turn: int = 0, turns: int = 1) -> list[str]:
         return []
 
     PartitionStore.lost_keys = bad  # type: ignore[method-assign]

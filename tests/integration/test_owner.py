@@ -258,6 +258,26 @@ async def test_panes_that_redis_lost_under_an_owner_are_counted_again(redis_url:
         assert {key async for key in redis.scan_iter(match="*:pane:*")} == set(gone)
 
 
+async def test_a_sketch_that_redis_lost_under_an_owner_is_noticed_within_ten_looks(redis_url: str, owners: list[PartitionOwner]) -> None:
+    now = time.time_ns() // 1_000_000
+    values = [json.dumps(click(i, "good", now - 20_000 * i) | {"user_id": f"u{i}"}).encode() for i in range(120)]
+    kafka = FakeLog([LogRecord("t.clicks", 0, i, now, b"good", value) for i, value in enumerate(values)])
+    async with owning(redis_url, kafka) as ledger, client_of(redis_url) as redis:
+        await until(ledger, partial(has_read, 120))
+        (one,) = owners
+        for _ in range(10):
+            await one.check()
+        assert not (await ledger())[0].notes
+        sketches = sorted([key async for key in redis.scan_iter(match="*:reach:*")])
+        assert len(sketches) > 100
+        await redis.delete(sketches[70])
+        for _ in range(10):
+            await one.check()
+        (entry,) = await until(ledger, lambda found: bool(found[0].notes) and found[0].read == 120)
+        assert (entry.applied, set(entry.notes)) == (120, {"tables_fell_back"})
+        assert sorted([key async for key in redis.scan_iter(match="*:reach:*")]) == sketches
+
+
 async def lose(redis: Any, what: str) -> None:
     """Delete keys of the partition as nobody should: one pane, or its bookkeeping."""
     pattern = "*:pane:*" if what == "panes" else "*:meta"
