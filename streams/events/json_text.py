@@ -1,8 +1,8 @@
 """From the bytes of a record to one JSON object whose numbers keep their literal text.
 
 JSON's own grammar is the only limit: a number may have any number of digits, and nesting may be as deep as 64 KiB allow. Neither
-floats nor the interpreter's recursion limit have a say in what is valid, so a record is judged alike on every machine. What lies deeper
-than any field of the contract is read and checked, but not kept, when nesting is deeper than the interpreter may recurse.
+floats nor the interpreter's recursion limit have a say in what is valid, so a record is judged alike on every machine, and in the same
+words. What lies deeper than any field of the contract is read and checked, but not kept, when nesting is deep.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from streams.events.refusal import Reason, Refusal
@@ -39,14 +40,16 @@ def read_object(value: bytes) -> dict[str, Any]:
     if text.startswith("\ufeff"):
         raise Refusal(Reason.MALFORMED, "the value starts with a byte-order mark; send the JSON text without it")
     try:
-        content = json.loads(text, parse_float=Number, parse_int=Number, parse_constant=_no_constant)
-    except RecursionError:
-        content = _read_deep(text)
+        content = _read_deep(text) if _is_deep(text) else _read_flat(text)
     except json.JSONDecodeError as error:
         raise Refusal(Reason.MALFORMED, f"not JSON: {error.msg} at character {error.pos}") from error
     if not isinstance(content, dict):
         raise Refusal(Reason.MALFORMED, f"expected one JSON object, got {_named(content)}")
     return content
+
+
+def _read_flat(text: str) -> Any:
+    return json.loads(text, parse_float=Number, parse_int=Number, parse_constant=_no_constant)
 
 
 def _no_constant(name: str) -> Any:
@@ -68,17 +71,28 @@ _TOKEN = re.compile(
     | (?P<word>true|false|null)""",
     re.VERBOSE,
 )
+#: A mark of nesting, or a string, which may hold such marks; one without an end goes on to that of the text.
+_MARK_OR_STRING = re.compile(r"""[][{}]|"(?:[^"\\]|\\.)*(?:"|\\?\Z)""", re.DOTALL)
 _BLANK = re.compile(r"[ \t\n\r]*")
 _WORDS = {"true": True, "false": False, "null": None}
 _CLOSING = {"{": "}", "[": "]"}
 
 
-#: How deep values are kept where nesting is too deep for the interpreter: the contract's own fields lie at most 4 deep.
+#: Nesting from which on the interpreter does not recurse, which it may do 1,000 deep, callers and all.
+_DEEP = 400
+#: How deep values are kept where nesting is that deep: the contract's own fields lie at most 4 deep.
 _KEPT_DEPTH = 16
 
 
+def _is_deep(text: str) -> bool:
+    if text.count("[") + text.count("{") < _DEEP:
+        return False
+    steps = (1 if found in "[{" else -1 if found in "]}" else 0 for found in _MARK_OR_STRING.findall(text))
+    return max(accumulate(steps)) >= _DEEP
+
+
 def _read_deep(text: str) -> Any:
-    """What `json.loads` would give, with a stack of its own: for values nested deeper than the interpreter may recurse.
+    """What `json.loads` would give, with a stack of its own: for values nested more deeply than the interpreter may recurse.
 
     Arrays and objects at `_KEPT_DEPTH` are empty whatever they hold: tens of thousands of them, one in the other, would make the garbage
     collector go through all of the process' memory again and again for a single record.

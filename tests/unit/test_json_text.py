@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streams.events.json_text import _KEPT_DEPTH, MAX_BYTES, Number, _read_deep, read_object
+from streams.events.json_text import _KEPT_DEPTH, MAX_BYTES, Number, _is_deep, _read_deep, read_object
 from streams.events.refusal import Reason, Refusal
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
@@ -118,3 +118,25 @@ def test_one_deep_record_does_not_set_the_garbage_collector_going(shape: str) ->
         gc.callbacks.remove(note)
     assert refused.value.reason is Reason.MALFORMED
     assert passes <= 10
+
+
+def said(text: str, callers: int) -> str:
+    """Why a text is refused where so many functions more have called."""
+    if callers:
+        return said(text, callers - 1)
+    with pytest.raises(Refusal) as refused:
+        read_object(text.encode())
+    return refused.value.detail
+
+
+@pytest.mark.parametrize("deep", [300, 399, 400, 700, 960, 1_200])
+@pytest.mark.parametrize("opening", ['{"a":', "[", '[{"a":[],"b":'])
+def test_a_refusal_says_the_same_however_deep_its_caller_is(opening: str, deep: int) -> None:
+    text = opening * deep + "{,"
+    assert len({said(text, callers) for callers in (0, 200, 450)}) == 1
+
+
+@pytest.mark.parametrize("behind", ["", '"', '\\"', "\\", "\x01"])
+@pytest.mark.parametrize("text", ['["' + "[" * 20_000, "[" + "[]," * 20_000 + '"', '["' + '\\"[' * 15_000])
+def test_brackets_in_a_string_or_beside_each_other_are_not_deep(text: str, behind: str) -> None:
+    assert not _is_deep(text + behind)
