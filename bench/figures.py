@@ -90,16 +90,19 @@ def slope_per_hour(seconds: Sequence[float], values: Sequence[float]) -> float:
     return float(np.polyfit(np.array(seconds) - seconds[0], values, 1)[0]) * 3_600
 
 
-def highest_of_each(period: float, seconds: Sequence[float], values: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Middle and highest value of each whole period, counted back from the end; what is left over at the beginning does not count."""
-    middles, highest = [], []
+def high_of_each(period: float, seconds: Sequence[float], values: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Middle of each whole period, counted back from the end, and the value that a tenth of its values exceeds.
+
+    What is left over at the beginning does not count.
+    """
+    middles, high = [], []
     end = seconds[-1]
     while end - period >= seconds[0]:
         own = [value for at, value in zip(seconds, values, strict=True) if end - period < at <= end]
         middles.append(end - period / 2)
-        highest.append(max(own))
+        high.append(float(np.quantile(own, 0.9, method="inverted_cdf")))
         end -= period
-    return middles[::-1], highest[::-1]
+    return middles[::-1], high[::-1]
 
 
 def sparkline(values: Sequence[float], width: int = 60) -> str:

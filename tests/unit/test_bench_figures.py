@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from alerts.demo.slack_stand_in import Posted, Version
 from bench.alert_delay import first_messages, match
 from bench.faulty_clicks import PANE_MS, RATE, RULES, Fault, Kind, clicks, name_of, plan, registry
-from bench.figures import Buckets, Latencies, highest_of_each, rate_between, seen_after, slope_per_hour, sparkline
+from bench.figures import Buckets, Latencies, high_of_each, rate_between, seen_after, slope_per_hour, sparkline
 from bench.soak import Sample, judge
 
 BOUNDS = (0.1, 0.5, 1.0, float("inf"))
@@ -68,7 +68,7 @@ def test_a_slope_is_per_hour_and_by_least_squares() -> None:
 
 def test_periods_are_counted_back_from_the_end() -> None:
     at = [float(second) for second in range(0, 71, 10)]
-    assert highest_of_each(30.0, at, [9, 1, 2, 3, 4, 5, 6, 7]) == ([25.0, 55.0], [4, 7])
+    assert high_of_each(30.0, at, [9, 1, 2, 3, 4, 5, 6, 7]) == ([25.0, 55.0], [4, 7])
 
 
 def test_a_line_of_bars_goes_from_the_lowest_to_the_highest() -> None:
@@ -92,10 +92,16 @@ def test_memory_that_goes_up_and_down_is_flat_and_memory_that_leaks_is_not() -> 
     assert leaking["slope_mib_per_hour"] == pytest.approx(40, abs=0.1)
 
 
+def test_a_table_that_was_seen_while_it_was_moved_is_no_leak() -> None:
+    seen = [Sample(at * 10.0, 1_000.0 if at in (154, 156) else 800.0, 0, 0) for at in range(181)]
+    found = judge(seen)
+    assert (found["flat"], found["highest_mib"], found["slope_mib_per_hour"]) == (True, 1_000.0, pytest.approx(0))
+
+
 def test_looks_that_come_a_little_late_leave_whole_periods() -> None:
     late = [Sample(number * 10.05, 800.0, 0, 0) for number in range(180)]
     found = judge(late)
-    assert (found["flat"], found["highest_of_each_period_mib"]) == (True, [800.0] * 3)
+    assert (found["flat"], found["high_of_each_period_mib"]) == (True, [800.0] * 3)
 
 
 def test_a_run_of_less_than_three_periods_says_nothing_about_memory() -> None:
