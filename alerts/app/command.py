@@ -12,6 +12,7 @@ from alerts.rules import Rule, load_rules
 from streams import logs
 from streams.config import Settings, load
 from streams.kafka import connection
+from streams.memory import share_one_heap
 from streams.options import ConfigOption
 from streams.preflight import check_redis
 from streams.stopping import leave, stopping_on_signals, unless_stopped
@@ -25,6 +26,7 @@ def alerts(config: ConfigOption = None) -> None:
     rules = load_rules(settings, config)
     check_ladder(settings)
     logs.configure(settings.log_level)
+    share_one_heap()
     asyncio.run(_main(settings, rules))
     leave()
 

@@ -10,6 +10,7 @@ from streams.app.pages import Pages
 from streams.config import INPUT_TOPICS, Privacy, Settings, Topic, load
 from streams.kafka import consumer_group
 from streams.logs import configure
+from streams.memory import share_one_heap
 from streams.options import ConfigOption
 from streams.preflight import check_group, check_kafka, check_redis
 from streams.stopping import leave, stopping_on_signals, unless_stopped
@@ -27,6 +28,7 @@ def streams(config: ConfigOption = None) -> None:
     if settings.privacy.user_key == Privacy().user_key:
         log.warning("privacy.user_key is the built-in one, which everybody knows: user ids can be guessed from the tables; set your own")
 
+    share_one_heap()
     with Pages(settings) as pages:
         # The pages, a process of their own by now, stay what they are: somebody waits for them.
         os.nice(settings.streams.nice)

@@ -21,7 +21,7 @@ from typing import Any
 from streams.api.health import Health
 from streams.config import Settings
 from streams.errors import UserError
-from streams.garbage import collect_seldom
+from streams.memory import collect_seldom
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from streams.app.pages import Pages
 from streams.app.state import state_of
 from streams.app.upkeep import Upkeep
 from streams.config import INPUT_TOPICS, Settings
-from streams.garbage import collect_seldom
 from streams.kafka import connection, consumer_group, faust_credentials
+from streams.memory import collect_seldom
 from streams.metrics.exposition import exposition
 from streams.metrics.ingest import IngestMetrics
 from streams.preflight import kafka_within_reach

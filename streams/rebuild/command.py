@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from streams.config import INPUT_TOPICS, Settings, load
-from streams.garbage import collect_seldom
 from streams.logs import configure
+from streams.memory import collect_seldom
 from streams.options import ConfigOption
 from streams.preflight import check_kafka, check_redis
 from streams.rebuild.rebuilding import Progress, RebuildError, Rebuilt, rebuild
