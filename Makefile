@@ -40,7 +40,7 @@ test-apache: $(VENV)/.installed ## integration tests on a real Apache Kafka (nee
 	@CAMPAIGNWATCH_TEST_KAFKA=apache exec $(BIN)/pytest -q -rfEs $(PARALLEL) -m "not slow or apache" $(TESTS) $(ARGS)
 
 test-cluster: $(VENV)/.installed ## integration tests on three Kafka nodes and a Redis Cluster of six (TESTS=... for some; needs Java and Maven)
-	@CAMPAIGNWATCH_TEST_KAFKA=cluster CAMPAIGNWATCH_TEST_REDIS=cluster exec $(BIN)/pytest -q -rfEs $(TESTS) $(ARGS)
+	@CAMPAIGNWATCH_TEST_KAFKA=cluster CAMPAIGNWATCH_TEST_REDIS=cluster exec $(BIN)/pytest -q -rfEs $(PARALLEL) $(TESTS) $(ARGS)
 
 test-checked: $(VENV)/.installed ## what is compiled, with every index checked: compiled loops do not look where an array ends
 	@$(CHECKED) $(BIN)/python -m streams.ingest.warm_up  # compiled once, and not by each of the parallel processes
