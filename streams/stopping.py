@@ -66,10 +66,11 @@ def end_within(seconds: float, *, status: int) -> None:
     one does not let go of the interpreter or the machine has no time for it, the process ends a second later with status 1; what each of
     its threads was doing is on stderr then.
     """
+    # First, as to start a thread of Python's may be where it hangs.
+    faulthandler.dump_traceback_later(seconds + _AT_THE_LATEST, exit=True, file=_STDERR)
     timer = threading.Timer(seconds, os._exit, (status,))
     timer.daemon = True
     timer.start()
-    faulthandler.dump_traceback_later(seconds + _AT_THE_LATEST, exit=True, file=_STDERR)
 
 
 def leave() -> NoReturn:
