@@ -341,7 +341,7 @@ class OpenTables:
     def _pane_commands(self, pane: PaneId, ttl: int) -> list[Command]:
         commands: list[Command] = []
         fields: list[str | bytes] = []
-        more = False
+        new = 0
         for cube, opened in self._open[pane].items():
             for chunk, packed in opened.take_dirty().items():
                 fields += [f"{cube}/{chunk}", packed]
@@ -351,10 +351,10 @@ class OpenTables:
                 if entries:
                     key = self.keys.sketch(sketch, *pane, cube)
                     commands += [("SET" if replaces else "APPEND", key, entries), ("EXPIRE", key, ttl)]
-                    more |= sketch not in opened.stored
+                    new += sketch not in opened.stored
                     opened.stored.add(sketch)
-        if more:
-            self.kept.is_now(self.keys.logs(*pane), sum(len(opened.stored) for opened in self._open[pane].values()))
+        # Not how many there are now: that would pass over those that Redis lost before the pane was read.
+        self.kept.has_more(self.keys.logs(*pane), new)
         key = self.keys.pane(*pane)
         # Names and values in turn.
         commands += [("HSET", key, *some) for some in batched(fields, 2 * AT_ONCE)]

@@ -149,6 +149,21 @@ async def test_a_sketch_that_is_gone_is_no_reach_that_is_too_small(
     await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS, cubes)
 
 
+async def test_a_sketch_that_was_lost_is_missed_though_its_pane_was_read_and_written_since(settings: Settings, redis: Redis) -> None:
+    topic = settings.topic(Topic.CLICKS)
+    click = {"occurred_at": NOW, "campaign_id": "c", "channel": "search"}
+    values = [click | {"event_id": f"e-{n}", "user_id": f"u-{n}"} for n in range(4)]
+    log = [LogRecord(topic, 0, offset, NOW, b"c", json.dumps(value).encode()) for offset, value in enumerate(values)]
+    before = await take_over(redis, settings, Topic.CLICKS, log)
+    await apply(before.flusher, log[:2])
+    # It has all in Redis alone, as after a while without events for the pane.
+    after = await take_over(redis, settings, Topic.CLICKS, log)
+    lost = await lose(redis, after.store.keys.tag, "reach:10:*:campaign")
+    await apply(after.flusher, log[2:])
+    assert await redis.exists(after.store.keys.tag + lost) == 1
+    assert await after.store.lost_keys(0) == [f"logs:{lost.removeprefix('reach:').removesuffix(':campaign')}"]
+
+
 async def test_sketches_of_cubes_that_the_settings_no_longer_have_are_not_missed(settings: Settings, redis: Redis) -> None:
     log = log_of(Topic.ENGAGEMENTS, settings)
     await counted(redis, settings, Topic.ENGAGEMENTS, log[:-20])
