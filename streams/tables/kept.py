@@ -85,6 +85,12 @@ def stands_for_pane(name: str) -> bool:
     return name.startswith(f"{LOGS}:")
 
 
+def in_turn(name: str, turn: int, turns: int) -> bool:
+    """Whether the pane of such an entry is among those that are looked at in this turn: by what it is, as panes come and go."""
+    size, start = pane_of(name.partition(":")[2])
+    return start // size % turns == turn % turns
+
+
 def parse(stored: Mapping[bytes, bytes], since: int, cubes: Iterable[str]) -> dict[str, int] | None:
     """Name behind the tag -> length, of the keys that hold something from `since` (epoch ms) on: Redis itself lets go of older ones.
 

@@ -157,7 +157,7 @@ class PartitionStore:
         """Keys, by their names behind the tag, that are not as long as their owner left them, of those that hold something from `since`
         (epoch ms) on. Only for tables of a form with lengths.
 
-        A year of panes has very many sketches. With `turns` those of every so-manieth pane are looked at, in the next turn others.
+        A year of panes has very many sketches. With `turns` those of one pane in so many are looked at, in the next turn of others.
         """
         lengths = kept.parse(await self._redis.hgetall(self.keys.kept()), since, self._cubes)
         if lengths is None:
@@ -167,7 +167,7 @@ class PartitionStore:
         now = await self.lengths(single)
         doubtful = [name for name, length in single.items() if now[name] != length]
         # Too many to be asked for one by one, and in one go: nothing else would be done meanwhile.
-        for some in batched(sorted(panes)[turn % turns :: turns], AT_ONCE // 20):
+        for some in batched((name for name in panes if kept.in_turn(name, turn, turns)), AT_ONCE // 20):
             asked = [key for name in some for key in kept.asked(self.keys, self._cubes, name)[1:]]
             if asked and await self._redis.exists(*asked) != sum(panes[name] for name in some):
                 doubtful += some

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streams.ingest.dedupe import BUCKET_MS
 from streams.panes.ladder import DAY_MS
-from streams.tables.kept import Kept, asked, parse, written
+from streams.tables.kept import Kept, asked, in_turn, parse, written
 from streams.tables.keys import Command, PartitionKeys
 
 KEYS = PartitionKeys("n", "t.spend", 3)
@@ -119,3 +119,14 @@ def test_sketches_are_asked_for_by_the_pane_and_kept_for_the_cubes_that_they_wer
     assert parse(stored, 70_000, CUBES) == {"panes": 1, logs: 4}
     assert parse(stored, 70_001, CUBES) == {"panes": 1}
     assert parse(stored, 0, (*CUBES, "channel")) == {"panes": 1}
+
+
+def test_every_pane_is_looked_at_once_in_so_many_turns_though_others_come_and_go() -> None:
+    looked: dict[str, list[int]] = {}
+    for minute in range(120):
+        panes = sorted(KEYS.behind_tag(KEYS.logs(60_000, 60_000 * number)) for number in range(minute, minute + 60))
+        for name in panes:
+            if in_turn(name, minute, 10):
+                looked.setdefault(name, []).append(minute)
+    steady = [KEYS.behind_tag(KEYS.logs(60_000, 60_000 * number)) for number in range(60, 120)]
+    assert all(len(looked[name]) == 6 for name in steady)
