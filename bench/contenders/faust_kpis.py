@@ -51,7 +51,6 @@ def app_for(job: Task, cubes: dict[str, list[str]]) -> faust.App:
         store="memory://",
         topic_partitions=job.partitions,
         datadir=str(job.directory),
-        web_enabled=False,
     )
     topic = app.topic(job.topic, value_type=Click)
     tables = [
@@ -85,5 +84,5 @@ def app_for(job: Task, cubes: dict[str, list[str]]) -> faust.App:
 
 if __name__ == "__main__":
     given = task()
-    sys.argv = [sys.argv[0], "worker", "--loglevel", "warn"]
+    sys.argv = [sys.argv[0], "worker", "--loglevel", "warn", "--without-web"]  # its command passes over web_enabled
     app_for(given, json.loads(given.variant)).main()

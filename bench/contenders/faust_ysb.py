@@ -33,7 +33,6 @@ def app_for(job: Task) -> faust.App:
         store="memory://",
         topic_partitions=job.partitions,
         datadir=str(job.directory),
-        web_enabled=False,
     )
     topic = app.topic(job.topic, value_type=Event)
     views = (
@@ -72,5 +71,5 @@ def app_for(job: Task) -> faust.App:
 
 if __name__ == "__main__":
     given = task()
-    sys.argv = [sys.argv[0], "worker", "--loglevel", "warn"]
+    sys.argv = [sys.argv[0], "worker", "--loglevel", "warn", "--without-web"]  # its command passes over web_enabled
     app_for(given).main()
