@@ -8,6 +8,7 @@ from streams.config import Settings, Topic
 from streams.ingest.continuity import Break, Finding, LogState, noted
 from streams.ingest.dedupe import Seen
 from streams.panes.ladder import DAY_MS, Ladder
+from streams.tables.kept import in_words, pane_named
 from streams.tables.keys import KINDS, Command, pane_name
 from streams.tables.meta import FORMAT, WITH_LENGTHS, Meta
 from streams.tables.opentables import PaneId
@@ -15,8 +16,6 @@ from streams.tables.store import PartitionStore
 
 #: Behind the tag: the index of panes, and the key with the lengths of the others.
 _INDEX, _LENGTHS = "panes", "kept"
-#: Lost keys that a finding names.
-_NAMED = 5
 
 
 async def only_whole(store: PartitionStore, meta: Meta, state: LogState, now: int, ladder: Ladder) -> tuple[Meta, list[Finding]]:
@@ -35,13 +34,15 @@ async def only_whole(store: PartitionStore, meta: Meta, state: LogState, now: in
     if listed_again:
         lost = await store.lost_keys(since)
     gone = await store.lost_panes(since)
+    hashes = {store.keys.behind_tag(store.keys.pane(*pane)) for pane in gone}
+    lost = [name for name in lost if name not in hashes]
     if not gone and not lost:
         if not listed_again:
             return meta, []
         return meta, [Finding(Break.TABLES_FELL_BACK, 0, "the list of the tables' panes was gone from Redis; it was made anew")]
-    what = f"{len(gone)} panes of the tables are gone from Redis"
-    if lost:
-        what += f", and these keys are not as they were left: {', '.join(sorted(lost)[:_NAMED])}{' ...' if len(lost) > _NAMED else ''}"
+    parts = [f"{len(gone)} panes of the tables are gone from Redis"] if gone else []
+    parts += [f"keys of the tables are not as they were left in Redis: {in_words(lost)}"] if lost else []
+    what = ", and ".join(parts)
     if state.earliest <= meta.start_offset and meta.topic_id in ("", state.topic_id) and not await _hold_more_than_log(store):
         finding = Finding(Break.TABLES_FELL_BACK, meta.read, f"{what}; counting anew from offset {state.earliest}")
         return await count_anew(store, meta, state, finding, now)
@@ -77,7 +78,9 @@ async def _without(store: PartitionStore, lost: Sequence[str], panes: Collection
             commands.append(("UNLINK", store.keys.rows(cube, int(day))))
         if kind == "seen":
             commands += [("UNLINK", store.keys.tag + part) for part in await _parts_behind(store, rest)]
-    lengths = await store.lengths([name for name in lost if name != _LENGTHS])
+    owning = {store.keys.behind_tag(key): pane for pane in filter(None, map(pane_named, lost)) for key in store.keys_of(pane)}
+    lengths = await store.lengths([*owning, *(name for name in lost if name != _LENGTHS and name not in owning)])
+    commands += store.unlisted(owning[name] for name, length in lengths.items() if length < 0 and pane_named(name) is not None)
     return commands + [("UNLINK", store.keys.tag + name) for name, length in lengths.items() if length < 0]
 
 
@@ -99,13 +102,12 @@ async def measured(topic: Topic, settings: Settings, store: PartitionStore, meta
     # A report has been added to panes of every day of its period.
     days = {day for size, start in panes for day in range(start // DAY_MS, (start + size - 1) // DAY_MS + 1)}
     names = [keys.panes(), *(keys.rows(cube, day) for day in days for cube in (*settings.all_cubes, KINDS))]
-    if keys.sketches:
-        names += [keys.logs(*pane) for pane in panes]
     if topic is Topic.SPEND:
         names += [keys.reports(day) for day in days]
     if topic is Topic.CAMPAIGNS:
         names.append(keys.registry())
     lengths = await store.lengths([keys.behind_tag(name) for name in names])
+    lengths |= {name: size for name, (size, _) in (await store.sizes(panes)).items()}
     buckets, part = Seen(int(settings.streams.dedupe_horizon * 1000)).live_buckets(meta.record_time) if meta.record_time else [], 0
     while buckets:
         found = await store.lengths([keys.behind_tag(keys.seen(bucket, part)) for bucket in buckets])

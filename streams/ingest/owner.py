@@ -23,6 +23,7 @@ from streams.ingest.flush import Flush, PartitionFlusher
 from streams.ingest.records import OFFSET, TIMESTAMP, Record, Records, Waiting
 from streams.metrics.ingest import IngestMetrics
 from streams.tables.aside import aside
+from streams.tables.kept import in_words
 from streams.tables.meta import Meta
 from streams.tables.store import Fenced, FencedToErase, PartitionStore, Superseded, Unheeded
 
@@ -218,7 +219,7 @@ class PartitionOwner:
         if lost := await store.lost_panes(since):
             await self.doubt(f"{len(lost)} panes of its tables are gone from Redis")
         elif keys := await store.lost_keys(since, turn=self._checks, turns=_TURNS):
-            await self.doubt(f"keys of its tables are not as it left them in Redis: {', '.join(sorted(keys))}")
+            await self.doubt(f"keys of its tables are not as it left them in Redis: {in_words(keys)}")
 
     async def _load(self, state: LogState) -> None:
         reached = (self._claimed.generation, self.next_offset) if self._claimed is not None else None

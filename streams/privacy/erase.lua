@@ -1,13 +1,13 @@
 -- Take users out of one reach log, and fence the partition's owner so that it reads its tables again.
 -- KEYS: the log, the partition's meta hash, the lengths of its keys. ARGV: the erasure, entries of a row from which on it is an estimate, the
--- entry of the lengths that says how many logs the pane has, then hashes of 4 bytes.
+-- entry of the lengths that has the size of the pane, the log's cube, then hashes of 4 bytes.
 -- Returns how many entries were taken out.
 local log = redis.call('GET', KEYS[1])
 if not log then
   return 0
 end
 local gone, at = {}, {}
-for i = 4, #ARGV do
+for i = 5, #ARGV do
   local place = log:find(ARGV[i], 1, true)
   while place do
     if place % 8 == 1 and not gone[place] then
@@ -45,20 +45,22 @@ end
 if #cut > 0 then
   table.sort(cut)
   log = redis.call('GET', KEYS[1])
-  local kept, from = {}, 1
+  local left, from = {}, 1
   for _, place in ipairs(cut) do
-    kept[#kept + 1] = log:sub(from, place - 1)
+    left[#left + 1] = log:sub(from, place - 1)
     from = place + 8
   end
-  kept[#kept + 1] = log:sub(from)
-  local left = table.concat(kept)
-  if #left > 0 then
-    redis.call('SET', KEYS[1], left, 'KEEPTTL')
+  left[#left + 1] = log:sub(from)
+  local whole = table.concat(left)
+  if #whole > 0 then
+    redis.call('SET', KEYS[1], whole, 'KEEPTTL')
   else
     redis.call('DEL', KEYS[1])
-    if redis.call('HEXISTS', KEYS[3], ARGV[3]) == 1 then
-      redis.call('HINCRBY', KEYS[3], ARGV[3], -1)
-    end
+  end
+  -- Logs of cubes that the settings have no more are in no size.
+  local kept = redis.call('HMGET', KEYS[3], ARGV[3], 'cubes')
+  if kept[1] and kept[2] and (' ' .. kept[2] .. ' '):find(' ' .. ARGV[4] .. ' ', 1, true) then
+    redis.call('HINCRBY', KEYS[3], ARGV[3], -8 * #cut)
   end
 end
 if redis.call('EXISTS', KEYS[2]) == 1 then

@@ -25,7 +25,7 @@ from streams.ingest.texts import Texts
 from streams.ingest.users import user_hasher
 from streams.kpis.sketches import SPARSE_LIMIT
 from streams.privacy.erased import ERASING, remember_erased
-from streams.tables.keys import LOGS
+from streams.tables.keys import PANE
 
 _SCRIPT = resources.files(__package__).joinpath("erase.lua").read_text()
 _ANNOUNCE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'erasure', ARGV[1]) end return 0"
@@ -60,10 +60,10 @@ class _Held:
         return self.name[: self.name.index(b"}:") + 2]
 
     @property
-    def logs(self) -> bytes:
-        """What all sketches of its pane are called where their number is kept."""
-        _, size, start, _ = self.name[len(self.tag) :].split(b":", 3)
-        return b":".join((LOGS.encode(), size, start))
+    def pane_and_cube(self) -> tuple[bytes, bytes]:
+        """What its pane is called where sizes are kept, and its cube."""
+        _, size, start, cube = self.name[len(self.tag) :].split(b":", 3)
+        return b":".join((PANE.encode(), size, start)), cube
 
     @property
     def topic(self) -> str:
@@ -101,7 +101,7 @@ async def erase(
         entries = held.entries
         if not dry_run:
             keys = [name, held.tag + b"meta", held.tag + b"kept"]
-            entries = int(await script(keys=keys, args=[erasure, SPARSE_LIMIT, held.logs, *held.hashes]))
+            entries = int(await script(keys=keys, args=[erasure, SPARSE_LIMIT, *held.pane_and_cube, *held.hashes]))
             if number % _LOGS == 0:
                 progress(f"{number} of {len(found)} logs changed")
         if entries:

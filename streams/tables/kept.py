@@ -1,24 +1,26 @@
 """How long a partition's keys are, as its owner leaves them, kept in a key of their own: what tells that Redis has lost one of them. Pure.
 
 Redis may lose single keys, by an eviction policy or because somebody deleted them, and whoever goes on would number rows anew, or take
-repeats for new events. Keys of panes have no entry here: the index lists them, and its length is kept. Of sketches there are many, so that
-it is kept how many of them each pane has, over the cubes of the settings.
+repeats for new events. A pane has very many keys, and one entry for all of them: the fields of its hash and the bytes of its sketches, over
+the cubes of the settings. Its owner adds what it writes, so that a key which is lost and written anew stays missing from the sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from streams.ingest.dedupe import BUCKET_MS
 from streams.panes.ladder import DAY_MS
-from streams.tables.keys import AT_ONCE, LOGS, Command, PartitionKeys, batched, pane_of
+from streams.tables.keys import AT_ONCE, PANE, Command, PartitionKeys, batched, pane_of
 
 #: The entry that is always there, so that a lost key is told from one without entries.
 ALWAYS = "form"
-#: The entry that names the cubes whose sketches are counted.
+#: The entry that names the cubes whose sketches are in the sizes of panes.
 CUBES = "cubes"
 #: How Redis is asked for the length of a key, by how its name begins behind the tag.
-_COMMANDS = {"rows": "STRLEN", "seen": "STRLEN", "reports": "HLEN", "registry": "HLEN", "panes": "ZCARD"}
+_COMMANDS = {"reports": "HLEN", "registry": "HLEN", "panes": "ZCARD", PANE: "HLEN"}
+#: Keys that a message names.
+_NAMED = 5
 
 
 class Kept:
@@ -72,36 +74,39 @@ def _set(key: str, entries: Mapping[str, int | str]) -> list[Command]:
     return [("HSET", key, *(each for entry in some for each in entry)) for some in batched(entries.items(), AT_ONCE)]
 
 
-def asked(keys: PartitionKeys, cubes: Iterable[str], name: str) -> tuple[str, ...]:
-    """The command that asks Redis for the length of the key of that name behind the tag, or for the number of a pane's sketches."""
+def asked(keys: PartitionKeys, name: str) -> tuple[str, str]:
+    """The command that asks Redis for the length of the key of that name behind the tag."""
+    return _COMMANDS.get(name.partition(":")[0], "STRLEN"), keys.tag + name
+
+
+def pane_named(name: str) -> tuple[int, int] | None:
+    """The pane whose size the entry of that name is; None for the length of a single key."""
     kind, _, rest = name.partition(":")
-    if kind == LOGS:
-        return "EXISTS", *keys.pane_sketches(*pane_of(rest), cubes)
-    return _COMMANDS[kind], keys.tag + name
+    return pane_of(rest) if kind == PANE else None
 
 
-def stands_for_pane(name: str) -> bool:
-    """Whether the entry of that name is about all sketches of a pane."""
-    return name.startswith(f"{LOGS}:")
+def in_words(names: Collection[str]) -> str:
+    """Lost keys, the first of them by name."""
+    return ", ".join(sorted(names)[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
-def in_turn(name: str, turn: int, turns: int) -> bool:
-    """Whether the pane of such an entry is among those that are looked at in this turn: by what it is, as panes come and go."""
-    size, start = pane_of(name.partition(":")[2])
+def in_turn(pane: tuple[int, int], turn: int, turns: int) -> bool:
+    """Whether a pane is among those that are looked at in this turn: by what it is, as panes come and go."""
+    size, start = pane
     return start // size % turns == turn % turns
 
 
 def parse(stored: Mapping[bytes, bytes], since: int, cubes: Iterable[str]) -> dict[str, int] | None:
     """Name behind the tag -> length, of the keys that hold something from `since` (epoch ms) on: Redis itself lets go of older ones.
 
-    Sketches are left out if they were counted over other cubes than these. None if it is not what an owner leaves behind: the key was
+    Panes are left out if their sizes are over other cubes than these. None if it is not what an owner leaves behind: the key was
     lost, though its owner may have written to it since.
     """
     if ALWAYS.encode() not in stored:
         return None
     fits = stored.get(CUBES.encode(), b"").decode() == named(cubes)
     names = {stored_name.decode() for stored_name in stored} - {ALWAYS, CUBES}
-    return {name: int(stored[name.encode()]) for name in names if _until(name) > since and (fits or not stands_for_pane(name))}
+    return {name: int(stored[name.encode()]) for name in names if _until(name) > since and (fits or pane_named(name) is None)}
 
 
 def _until(name: str) -> float:
@@ -114,6 +119,6 @@ def _until(name: str) -> float:
             return (int(rest) + 1) * DAY_MS
         case "seen":
             return (int(rest.partition(":")[0]) + 1) * BUCKET_MS
-        case "logs":
+        case "pane":
             return pane_of(rest)[1] + 1
     return float("inf")

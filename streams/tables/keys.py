@@ -12,7 +12,7 @@
 | `registry` | hash | campaign_id -> campaign (the campaigns topic only) |
 | `notes` | hash | what broke the continuity of log and tables, by kind (continuity.py) |
 | `settings` | hash | settings that the tables were last written with (written_with.py) |
-| `kept` | hash | the lengths of the keys that no index lists, and of the index; how many sketches each pane has (kept.py) |
+| `kept` | hash | the lengths of the keys that no index lists, and of the index; the size of each pane (kept.py) |
 
 The tables can be built anew from the log beside the ones in use (generations.py): those of generation 1, 2, ... have `NAMESPACE~1`,
 `NAMESPACE~2`, ... where the first ones have `NAMESPACE`.
@@ -42,8 +42,8 @@ SKETCHES_OF = {
 }
 #: Name under which the event kinds of a day get codes, beside the cubes.
 KINDS = "#kinds"
-#: What the sketches of a pane are called together.
-LOGS = "logs"
+#: What the names of panes' hashes begin with.
+PANE = "pane"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class PartitionKeys:
 
     def pane(self, size: int, start: int) -> str:
         """The exact measures of one pane; `size` and `start` in ms."""
-        return f"{self.tag}pane:{pane_name(size, start)}"
+        return f"{self.tag}{PANE}:{pane_name(size, start)}"
 
     def sketch(self, sketch: str, size: int, start: int, cube: str) -> str:
         """One sketch of one cube in one pane; `size` and `start` in ms."""
@@ -83,10 +83,6 @@ class PartitionKeys:
     def pane_sketches(self, size: int, start: int, cubes: Iterable[str]) -> list[str]:
         """Every sketch that a pane may have."""
         return [self.sketch(sketch, size, start, cube) for sketch in self.sketches for cube in cubes]
-
-    def logs(self, size: int, start: int) -> str:
-        """What stands for all sketches of a pane where lengths are kept; Redis has no such key."""
-        return f"{self.tag}{LOGS}:{pane_name(size, start)}"
 
     def rows(self, cube: str, day: int) -> str:
         """Row keys of a cube on a UTC day, counted from the epoch."""

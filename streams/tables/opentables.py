@@ -117,8 +117,9 @@ class _OpenCube:
     #: Made when they are needed: most cubes of most panes have none.
     reach: ReachLog | None = None
     counts: dict[str, CountLog] = field(default_factory=dict)
-    #: The sketches that Redis has.
-    stored: set[str] = field(default_factory=set)
+    #: What Redis has of it: bytes of each sketch, and numbers of chunks.
+    logs: dict[str, int] = field(default_factory=dict)
+    stored: set[int] = field(default_factory=set)
 
     def users(self) -> ReachLog:
         if self.reach is None:
@@ -155,6 +156,7 @@ class _OpenCube:
         rows, values = chunks.unpack(stored)
         self.add(rows + chunk * chunks.CHUNK, tuple(values), np.stack(list(values.values())))
         self._dirty[chunk] = False
+        self.stored.add(chunk)
 
     def changed(self) -> list[int]:
         """Numbers of the chunks that changed since the last call."""
@@ -231,7 +233,7 @@ class OpenTables:
             if log:
                 entries = np.frombuffer(log, np.uint64)
                 opened = cubes.setdefault(cube, _OpenCube())
-                opened.stored.add(sketch)
+                opened.logs[sketch] = len(log)
                 if sketch == "reach":
                     opened.reach = ReachLog(entries)
                 else:
@@ -341,21 +343,24 @@ class OpenTables:
     def _pane_commands(self, pane: PaneId, ttl: int) -> list[Command]:
         commands: list[Command] = []
         fields: list[str | bytes] = []
-        new = 0
+        more = 0
         for cube, opened in self._open[pane].items():
             for chunk, packed in opened.take_dirty().items():
                 fields += [f"{cube}/{chunk}", packed]
+                more += chunk not in opened.stored
+                opened.stored.add(chunk)
             logs: list[tuple[str, bytes, bool]] = [] if opened.reach is None else [("reach", opened.reach.take(), False)]
             logs += [(name, *log.take()) for name, log in opened.counts.items()]
             for sketch, entries, replaces in logs:
                 if entries:
                     key = self.keys.sketch(sketch, *pane, cube)
                     commands += [("SET" if replaces else "APPEND", key, entries), ("EXPIRE", key, ttl)]
-                    new += sketch not in opened.stored
-                    opened.stored.add(sketch)
-        # Not how many there are now: that would pass over those that Redis lost before the pane was read.
-        self.kept.has_more(self.keys.logs(*pane), new)
+                    before = opened.logs.get(sketch, 0)
+                    opened.logs[sketch] = len(entries) if replaces else before + len(entries)
+                    more += opened.logs[sketch] - before
         key = self.keys.pane(*pane)
+        # Not how large it is now: that would pass over what Redis has lost meanwhile.
+        self.kept.has_more(key, more)
         # Names and values in turn.
         commands += [("HSET", key, *some) for some in batched(fields, 2 * AT_ONCE)]
         if fields:
@@ -376,7 +381,7 @@ class OpenTables:
             commands.append(("UNLINK", self.keys.pane(*pane), *self.keys.pane_sketches(*pane, self._cubes)))
             commands.append(("ZREM", self.keys.panes(), pane_name(*pane)))
         self.kept.is_now(self.keys.panes(), len(self.known))
-        self.kept.are_gone(self.keys.logs(*pane) for pane in gone)
+        self.kept.are_gone(self.keys.pane(*pane) for pane in gone)
         left = {start // DAY_MS for _, start in self.known}
         for day in {start // DAY_MS for _, start in gone} - left:
             rows = [self.keys.rows(cube, day) for cube in self._coded]

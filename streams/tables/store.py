@@ -24,8 +24,10 @@ from streams.tables.keys import AT_ONCE, KINDS, Command, PartitionKeys, batched,
 from streams.tables.meta import FORMAT, Meta
 from streams.tables.opentables import OpenTables, PaneId
 
-_SCRIPTS = {name: resources.files(__package__).joinpath(f"{name}.lua").read_text() for name in ("apply", "claim")}
+_SCRIPTS = {name: resources.files(__package__).joinpath(f"{name}.lua").read_text() for name in ("apply", "claim", "sizes")}
 
+#: Panes whose keys are looked at in one step: Redis does nothing else meanwhile.
+_PANES_AT_ONCE = 25
 #: Packed without waiting for a thread.
 _FEW_COMMANDS = 10
 
@@ -59,6 +61,7 @@ class PartitionStore:
         self._erasure = ""
         self._apply = redis.register_script(_SCRIPTS["apply"])
         self._claim = redis.register_script(_SCRIPTS["claim"])
+        self._sizes = redis.register_script(_SCRIPTS["sizes"])
 
     async def claim(self, start_offset: int, now: int, *, role: str = "worker") -> Meta:
         """Become the partition's writer; whoever was it before is fenced from now on. Raises Superseded.
@@ -155,28 +158,21 @@ class PartitionStore:
 
     async def lost_keys(self, since: int, *, turn: int = 0, turns: int = 1) -> list[str]:
         """Keys, by their names behind the tag, that are not as long as their owner left them, of those that hold something from `since`
-        (epoch ms) on. Only for tables of a form with lengths.
+        (epoch ms) on. Of all keys of a pane together: the name of its hash. Only for tables of a form with lengths.
 
-        A year of panes has very many sketches. With `turns` those of one pane in so many are looked at, in the next turn of others.
+        A year of panes has very many keys. With `turns` one pane in so many is looked at, in the next turn others.
         """
         lengths = kept.parse(await self._redis.hgetall(self.keys.kept()), since, self._cubes)
         if lengths is None:
             return [self.keys.behind_tag(self.keys.kept())]
-        panes = {name: length for name, length in lengths.items() if kept.stands_for_pane(name)}
-        single = {name: length for name, length in lengths.items() if name not in panes}
-        now = await self.lengths(single)
-        doubtful = [name for name, length in single.items() if now[name] != length]
-        # Too many to be asked for one by one, and in one go: nothing else would be done meanwhile.
-        for some in batched((name for name in panes if kept.in_turn(name, turn, turns)), AT_ONCE // 20):
-            asked = [key for name in some for key in kept.asked(self.keys, self._cubes, name)[1:]]
-            if asked and await self._redis.exists(*asked) != sum(panes[name] for name in some):
-                doubtful += some
-        lost = []
-        for name in doubtful:
+        panes = [pane for name in lengths if (pane := kept.pane_named(name)) is not None and kept.in_turn(pane, turn, turns)]
+        now = await self.lengths([name for name in lengths if kept.pane_named(name) is None])
+        lost = [name for name, (size, entry) in (await self.sizes(panes)).items() if entry not in (None, size)]
+        for name in (name for name, length in now.items() if lengths[name] != length):
             # The owner may have written meanwhile, key and length in one step.
             pipe = self._redis.pipeline(transaction=True)
             pipe.hget(self.keys.kept(), name)
-            pipe.execute_command(*kept.asked(self.keys, self._cubes, name))
+            pipe.execute_command(*kept.asked(self.keys, name))
             with as_redis_errors():
                 length, found = await pipe.execute(raise_on_error=False)
             if length is not None and _length(found) != int(length):
@@ -184,16 +180,33 @@ class PartitionStore:
         return lost
 
     async def lengths(self, names: Collection[str]) -> dict[str, int]:
-        """How long keys are, by their names behind the tag; 0 where there is none, -1 where it holds something of another type.
+        """How long keys are, by their names behind the tag; 0 where there is none, -1 where it holds something of another type."""
+        lengths: dict[str, int] = {}
+        for some in batched(names, AT_ONCE):
+            pipe = self._redis.pipeline(transaction=False)
+            for name in some:
+                pipe.execute_command(*kept.asked(self.keys, name))
+            with as_redis_errors():
+                found = await pipe.execute(raise_on_error=False)
+            lengths |= zip(some, map(_length, found), strict=True)
+        return lengths
 
-        Of the name for all sketches of a pane: how many there are.
+    async def sizes(self, panes: Iterable[PaneId]) -> dict[str, tuple[int, int | None]]:
+        """How large panes are, by the names of their hashes: fields of the hash and bytes of the sketches, -1 where one is of another type.
+
+        Beside it what is kept of that in the same moment; None where nothing is, or over other cubes.
         """
-        pipe = self._redis.pipeline(transaction=False)
-        for name in names:
-            pipe.execute_command(*kept.asked(self.keys, self._cubes, name))
-        with as_redis_errors():
-            found = await pipe.execute(raise_on_error=False)
-        return dict(zip(names, map(_length, found), strict=True))
+        found: dict[str, tuple[int, int | None]] = {}
+        for some in batched(panes, _PANES_AT_ONCE):
+            names = [self.keys.behind_tag(self.keys.pane(*pane)) for pane in some]
+            keys = [self.keys.kept(), *chain.from_iterable(self.keys_of(pane) for pane in some)]
+            answers = iter(await self._sizes(keys=keys, args=[kept.named(self._cubes), *names]))
+            found |= {name: (int(next(answers)), None if (entry := next(answers)) is None else int(entry)) for name in names}
+        return found
+
+    def keys_of(self, pane: PaneId) -> list[str]:
+        """All keys of a pane, its hash first."""
+        return [self.keys.pane(*pane), *self.keys.pane_sketches(*pane, self._cubes)]
 
     async def campaigns(self) -> set[str]:
         """Ids of the campaigns of the registry."""

@@ -18,12 +18,15 @@ from redis.asyncio import Redis
 from streams.config import Kafka, Privacy, Settings, Streams, Topic
 from streams.config import Redis as RedisSettings
 from streams.embedded import EmbeddedRedis
+from streams.ingest.claiming import claim
+from streams.ingest.continuity import Break, LogState
 from streams.ingest.flush import PartitionFlusher
 from streams.ingest.records import Record, Records
 from streams.ingest.texts import Texts
 from streams.ingest.users import user_hasher
 from streams.kpis.sketches import SPARSE_LIMIT
 from streams.privacy.erasing import erase
+from streams.tables.generations import PartitionTables
 from streams.tables.keys import PartitionKeys
 from streams.tables.reader import TableReader
 from streams.tables.store import Fenced, PartitionStore, Unheeded
@@ -73,10 +76,18 @@ async def holds(redis: Redis, settings: Settings, user: str) -> bool:
     return any(wanted in np.frombuffer(log, np.uint32)[::2] for log in logs if isinstance(log, bytes))
 
 
+async def lost(settings: Settings, redis: Redis) -> list[str]:
+    """Keys of the tables that are not as their owner, or an erasure, left them."""
+    return await PartitionStore(redis, PartitionKeys(settings.redis.namespace, "erase.clicks", 0), settings.all_cubes).lost_keys(0)
+
+
 async def test_an_erased_user_is_out_of_every_log_and_nothing_else_changes(settings: Settings, redis: Redis) -> None:
     await take_in(await opened(settings, redis), log_of(["ann", "bob", "cid", "ann"]))
     assert await reach(settings, redis) == (3, 4)
-    before = {key: await redis.dump(key) async for key in redis.scan_iter(match="*") if b":reach:" not in key and not key.endswith(b"meta")}
+    left_out = (b"meta", b"kept")
+    before = {
+        key: await redis.dump(key) async for key in redis.scan_iter(match="*") if b":reach:" not in key and not key.endswith(left_out)
+    }
 
     looked = await erase(redis, settings, ["bob"], NOW + 1, dry_run=True)
     assert await holds(redis, settings, "bob")
@@ -89,6 +100,7 @@ async def test_an_erased_user_is_out_of_every_log_and_nothing_else_changes(setti
     assert {key: await redis.dump(key) for key in before} == before
     assert min([await redis.ttl(key) async for key in redis.scan_iter(match="*:reach:*")]) > 0
     assert not (await erase(redis, settings, ["bob"], NOW + 2)).entries
+    assert await lost(settings, redis) == []
 
 
 async def test_who_had_the_tables_in_memory_is_fenced_and_the_log_brings_nobody_back(settings: Settings, redis: Redis) -> None:
@@ -120,6 +132,17 @@ async def test_other_generations_of_the_tables_are_erased_too(settings: Settings
     erased = await PartitionStore(redis, keys, settings.all_cubes).erased("test")
     assert erased
     assert (await reach(settings, redis), await reach(later, redis)) == ((1, 2), (1, 2))
+
+
+async def test_a_log_of_a_cube_that_the_settings_no_longer_have_is_missed_as_little(settings: Settings, redis: Redis) -> None:
+    more = settings.model_copy(update={"cubes": {"keyword": ("campaign_id", "keyword")}})
+    await take_in(await opened(more, redis), log_of(["ann", "bob"]))
+    again = await claim(Topic.CLICKS, settings, PartitionTables(redis, settings, "erase.clicks", 0), LogState(earliest=0, end=9), NOW)
+    assert [finding.kind for finding in again.findings] == [Break.SETTINGS_CHANGED]
+    assert await lost(settings, redis) == []
+    await erase(redis, settings, ["bob"], NOW + 1)
+    assert not await holds(redis, settings, "bob")
+    assert await lost(settings, redis) == []
 
 
 @pytest.mark.parametrize("users", [SPARSE_LIMIT, SPARSE_LIMIT + 3_000])
@@ -189,6 +212,7 @@ async def test_a_row_whose_users_are_all_erased_tells_nothing_of_reach(settings:
     assert np.isnan(users)
     assert clicks == 2
     assert [key async for key in redis.scan_iter(match="*:reach:*")] == []
+    assert await lost(settings, redis) == [], "what was erased of a pane, in all of its logs, is not missed"
     await take_in(await opened(settings, redis), log_of(["ann"], 2, NOW + 1))
     assert await reach(settings, redis) == (1, 3)
 

@@ -136,10 +136,10 @@ async def test_a_sketch_that_is_gone_is_no_reach_that_is_too_small(
     if not whole:
         await redis.hset(before.store.keys.meta(), "start_offset", "-5")
     _, size, start, cube = (await lose(redis, tag, f"{sketch}:*")).split(":")
-    assert await before.store.lost_keys(0) == [f"logs:{size}:{start}"]
+    assert await before.store.lost_keys(0) == [f"pane:{size}:{start}"]
     after = await take_over(redis, settings, topic, log)
     (finding,) = after.findings
-    assert finding.kind is Break.TABLES_FELL_BACK and f"logs:{size}:{start}" in finding.detail
+    assert finding.kind is Break.TABLES_FELL_BACK and f"pane:{size}:{start}" in finding.detail
     assert ("counting anew" if whole else "`campaignwatch rebuild`") in finding.detail
     if whole:
         await apply(after.flusher, log)
@@ -149,19 +149,52 @@ async def test_a_sketch_that_is_gone_is_no_reach_that_is_too_small(
     await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS, cubes)
 
 
-async def test_a_sketch_that_was_lost_is_missed_though_its_pane_was_read_and_written_since(settings: Settings, redis: Redis) -> None:
+@pytest.mark.parametrize("lost", ["reach:10:*:campaign", "pane:10:*"])
+@pytest.mark.parametrize("in_memory", [True, False])
+async def test_what_was_lost_of_a_pane_is_missed_though_it_was_written_since(
+    settings: Settings, redis: Redis, lost: str, in_memory: bool
+) -> None:
     topic = settings.topic(Topic.CLICKS)
-    click = {"occurred_at": NOW, "campaign_id": "c", "channel": "search"}
-    values = [click | {"event_id": f"e-{n}", "user_id": f"u-{n}"} for n in range(4)]
-    log = [LogRecord(topic, 0, offset, NOW, b"c", json.dumps(value).encode()) for offset, value in enumerate(values)]
-    before = await take_over(redis, settings, Topic.CLICKS, log)
-    await apply(before.flusher, log[:2])
-    # It has all in Redis alone, as after a while without events for the pane.
+    # More campaigns than one chunk has rows, so that not all of the hash is written again.
+    clicks = [{"occurred_at": NOW, "campaign_id": f"c-{n % 300}", "channel": "search", "user_id": f"u-{n}"} for n in range(304)]
+    log = [LogRecord(topic, 0, n, NOW, b"c", json.dumps(click | {"event_id": f"e-{n}"}).encode()) for n, click in enumerate(clicks)]
+    owner = await take_over(redis, settings, Topic.CLICKS, log)
+    await apply(owner.flusher, log[:300])
+    if not in_memory:
+        # It has all in Redis alone, as after a while without events for the pane.
+        owner = await take_over(redis, settings, Topic.CLICKS, log)
+    tag = owner.store.keys.tag
+    name = await lose(redis, tag, lost)
+    await apply(owner.flusher, log[300:])
+    assert await redis.exists(tag + name) == 1
+    missed = f"pane:10:{name.split(':')[2]}"
+    assert await owner.store.lost_keys(0) == [missed]
     after = await take_over(redis, settings, Topic.CLICKS, log)
-    lost = await lose(redis, after.store.keys.tag, "reach:10:*:campaign")
-    await apply(after.flusher, log[2:])
-    assert await redis.exists(after.store.keys.tag + lost) == 1
-    assert await after.store.lost_keys(0) == [f"logs:{lost.removeprefix('reach:').removesuffix(':campaign')}"]
+    assert missed in after.findings[0].detail and "counting anew from offset 0" in after.findings[0].detail
+    await apply(after.flusher, log)
+    assert await after.store.lost_keys(0) == []
+    reference = judge([(Topic.CLICKS, record) for record in log], settings, DIMENSIONS)
+    await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS)
+
+
+@pytest.mark.parametrize("name", ["reach:10:*:campaign", "pane:10:*"])
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_key_of_a_pane_that_somebody_made_something_else_is_lost(settings: Settings, redis: Redis, name: str, whole: bool) -> None:
+    log = log_of(Topic.CLICKS, settings)
+    before = await counted(redis, settings, Topic.CLICKS, log)
+    if not whole:
+        await redis.hset(before.store.keys.meta(), "start_offset", "-5")
+    lost = await lose(redis, before.store.keys.tag, name)
+    await redis.sadd(before.store.keys.tag + lost, "what is this")
+    missed = "pane:" + ":".join(lost.split(":")[1:3])
+    assert await before.store.lost_keys(0) == [missed]
+    after = await take_over(redis, settings, Topic.CLICKS, log)
+    assert missed in after.findings[0].detail
+    if whole:
+        await apply(after.flusher, log)
+        reference = judge([(Topic.CLICKS, record) for record in log], settings, DIMENSIONS)
+        await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS)
+    assert (await take_over(redis, settings, Topic.CLICKS, log)).findings == [], "it is said once"
 
 
 async def test_sketches_of_cubes_that_the_settings_no_longer_have_are_not_missed(settings: Settings, redis: Redis) -> None:
@@ -177,27 +210,27 @@ async def test_sketches_of_cubes_that_the_settings_no_longer_have_are_not_missed
     assert await after.store.lost_keys(0) == []
 
 
-async def test_the_number_of_sketches_is_known_of_every_pane_until_it_goes(settings: Settings, redis: Redis) -> None:
+async def test_the_size_of_every_pane_is_known_until_it_goes(settings: Settings, redis: Any) -> None:
     log = log_of(Topic.ENGAGEMENTS, settings)
     after = await counted(redis, settings, Topic.ENGAGEMENTS, log)
     keys = after.store.keys
 
     async def kept() -> dict[str, int]:
-        entries: Any = await redis.hgetall(keys.kept())
-        return {name.decode(): int(value) for name, value in entries.items() if name.startswith(b"logs:")}
+        entries = await redis.hgetall(keys.kept())
+        return {name.decode(): int(value) for name, value in entries.items() if name.startswith(b"pane:")}
 
     found: dict[str, int] = {}
     async for key in redis.scan_iter(match=f"{keys.tag}*"):
         kind, *parts = key.decode().removeprefix(keys.tag).split(":")
-        if kind in keys.sketches:
-            name = f"logs:{parts[0]}:{parts[1]}"
-            found[name] = found.get(name, 0) + 1
+        if kind in (*keys.sketches, "pane"):
+            name = f"pane:{parts[0]}:{parts[1]}"
+            found[name] = found.get(name, 0) + int(await (redis.hlen if kind == "pane" else redis.strlen)(key))
     assert await kept() == found and len(found) > 10
     # A day later the finest panes are gone, and a day later than that nobody misses them.
     value = {"event_id": "later", "occurred_at": NOW + DAY, "campaign_id": "c", "channel": "search", "kind": "impression"}
     later = LogRecord(settings.topic(Topic.ENGAGEMENTS), 0, log[-1].offset + 1, NOW + DAY, b"c", json.dumps(value).encode())
     await apply(after.flusher, [later])
-    assert {name for name in await kept() if name.startswith("logs:10:")} <= {f"logs:10:{(NOW + DAY) // 10_000 * 10}"}
+    assert {name for name in await kept() if name.startswith("pane:10:")} <= {f"pane:10:{(NOW + DAY) // 10_000 * 10}"}
     assert await after.store.lost_keys(0) == []
 
 

@@ -13,14 +13,13 @@ from redis.asyncio import Redis
 from streams.config import DIMENSIONS, Kafka, Money, Settings, SpendSource, Streams, Topic
 from streams.config import Redis as RedisSettings
 from streams.ingest import dedupe
-from streams.ingest.dedupe import Seen
+from streams.ingest.claiming import claim
+from streams.ingest.continuity import LogState
 from streams.ingest.flush import PartitionFlusher
 from streams.ingest.records import Records
-from streams.panes.ladder import Ladder
-from streams.tables.keys import PartitionKeys
-from streams.tables.opentables import OpenTables
+from streams.tables.generations import PartitionTables
 from streams.tables.reader import TableReader
-from streams.tables.store import Fenced, PartitionStore
+from streams.tables.store import Fenced
 from tests.hostile_log import DAY, HOUR, MINUTE, batches, hostile_log
 from tests.reference import LogRecord, Reference, judge
 
@@ -40,18 +39,10 @@ def settings(redis_url: str) -> Settings:
 
 async def open_partition(topic: Topic, partition: int, settings: Settings, redis: Redis) -> PartitionFlusher:
     """Take over a topic-partition as a worker does after an assignment."""
-    store = PartitionStore(redis, PartitionKeys(settings.redis.namespace, settings.topic(topic), partition), settings.all_cubes)
-    meta = await store.claim(0, NOW)
-    tables = OpenTables(
-        store.keys, Ladder(settings.streams.ladder), settings.all_cubes, max_rows=1_000_000, known=await store.known_panes()
-    )
-    seen = Seen(int(settings.streams.dedupe_horizon * 1000))
-    if meta.record_time:
-        async for part, stored in store.seen(seen.live_buckets(meta.record_time)):
-            seen.load(part, stored)
-    flusher = PartitionFlusher(topic, settings, store, tables, seen, meta)
-    flusher.campaigns = await store.campaigns()
-    return flusher
+    tables = PartitionTables(redis, settings, settings.topic(topic), partition)
+    claimed = await claim(topic, settings, tables, LogState(earliest=0, end=1 << 40), NOW)
+    assert claimed.findings == []
+    return claimed.flusher
 
 
 async def apply(flusher: PartitionFlusher, records: list[LogRecord]) -> None:

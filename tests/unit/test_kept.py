@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streams.ingest.dedupe import BUCKET_MS
 from streams.panes.ladder import DAY_MS
-from streams.tables.kept import Kept, asked, in_turn, parse, written
+from streams.tables.kept import Kept, asked, in_turn, in_words, pane_named, parse, written
 from streams.tables.keys import Command, PartitionKeys
 
 KEYS = PartitionKeys("n", "t.spend", 3)
@@ -104,29 +104,31 @@ def test_what_redis_may_have_let_go_of_by_itself_is_not_asked_for() -> None:
 
 
 def test_each_key_is_asked_by_the_command_of_its_type() -> None:
-    told = {name: asked(KEYS, CUBES, KEYS.behind_tag(name)) for name in NAMES}
+    told = {name: asked(KEYS, KEYS.behind_tag(name)) for name in (*NAMES, KEYS.pane(10_000, 0), KEYS.sketch("dwell", 10_000, 0, "total"))}
     assert all(key == name for name, (_, key) in told.items())
-    assert [command for command, _ in told.values()] == ["STRLEN", "STRLEN", "STRLEN", "HLEN", "HLEN", "ZCARD"]
+    assert [command for command, _ in told.values()] == ["STRLEN", "STRLEN", "STRLEN", "HLEN", "HLEN", "ZCARD", "HLEN", "STRLEN"]
 
 
-def test_sketches_are_asked_for_by_the_pane_and_kept_for_the_cubes_that_they_were_counted_over() -> None:
-    keys = PartitionKeys("n", "t.engagements", 3)
-    logs = keys.behind_tag(keys.logs(10_000, 70_000))
-    assert asked(keys, CUBES, logs) == ("EXISTS", *keys.pane_sketches(10_000, 70_000, CUBES))
-    assert len(keys.pane_sketches(10_000, 70_000, CUBES)) == 6
-    stored = {b"form": b"5", b"cubes": b"campaign total", b"panes": b"1", logs.encode(): b"4"}
-    assert parse(stored, 0, CUBES) == {"panes": 1, logs: 4}
-    assert parse(stored, 70_000, CUBES) == {"panes": 1, logs: 4}
+def test_sizes_of_panes_are_believed_for_the_cubes_that_they_are_over() -> None:
+    pane = KEYS.behind_tag(KEYS.pane(10_000, 70_000))
+    assert pane_named(pane) == (10_000, 70_000)
+    assert pane_named("panes") is None and pane_named("rows:campaign:7") is None
+    stored = {b"form": b"5", b"cubes": b"campaign total", b"panes": b"1", pane.encode(): b"44"}
+    assert parse(stored, 0, CUBES) == {"panes": 1, pane: 44}
+    assert parse(stored, 70_000, CUBES) == {"panes": 1, pane: 44}
     assert parse(stored, 70_001, CUBES) == {"panes": 1}
     assert parse(stored, 0, (*CUBES, "channel")) == {"panes": 1}
 
 
+def test_lost_keys_are_named_while_they_are_few() -> None:
+    assert in_words({"rows:total:2", "panes"}) == "panes, rows:total:2"
+    assert in_words([f"reports:{day}" for day in range(9)]) == "reports:0, reports:1, reports:2, reports:3, reports:4 and 4 more"
+
+
 def test_every_pane_is_looked_at_once_in_so_many_turns_though_others_come_and_go() -> None:
-    looked: dict[str, list[int]] = {}
+    looked: dict[int, list[int]] = {}
     for minute in range(120):
-        panes = sorted(KEYS.behind_tag(KEYS.logs(60_000, 60_000 * number)) for number in range(minute, minute + 60))
-        for name in panes:
-            if in_turn(name, minute, 10):
-                looked.setdefault(name, []).append(minute)
-    steady = [KEYS.behind_tag(KEYS.logs(60_000, 60_000 * number)) for number in range(60, 120)]
-    assert all(len(looked[name]) == 6 for name in steady)
+        for number in range(minute, minute + 60):
+            if in_turn((60_000, 60_000 * number), minute, 10):
+                looked.setdefault(number, []).append(minute)
+    assert all(len(looked[number]) == 6 for number in range(60, 120))
