@@ -85,6 +85,12 @@ def rate_between(polled_at: Floats, totals: Ints, low: int, high: int) -> float:
     return float((totals[end] - totals[begin]) / (polled_at[end] - polled_at[begin]))
 
 
+def rate_within(polled_at: Floats, totals: Ints, began: float, ended: float) -> float:
+    """Records per second from one moment to another, as last seen at each of them (0 before the first look)."""
+    low, high = (int(totals[at - 1]) if (at := int(np.searchsorted(polled_at, moment, side="right"))) else 0 for moment in (began, ended))
+    return (high - low) / (ended - began)
+
+
 def slope_per_hour(seconds: Sequence[float], values: Sequence[float]) -> float:
     """How much `values` rise in an hour, by least squares."""
     return float(np.polyfit(np.array(seconds) - seconds[0], values, 1)[0]) * 3_600

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from alerts.demo.slack_stand_in import Posted, Version
 from bench.alert_delay import first_messages, match
 from bench.faulty_clicks import PANE_MS, RATE, RULES, Fault, Kind, clicks, name_of, plan, registry
-from bench.figures import Buckets, Latencies, high_of_each, rate_between, seen_after, slope_per_hour, sparkline
+from bench.figures import Buckets, Latencies, high_of_each, rate_between, rate_within, seen_after, slope_per_hour, sparkline
 from bench.soak import Sample, judge
 
 BOUNDS = (0.1, 0.5, 1.0, float("inf"))
@@ -59,6 +59,12 @@ def test_records_that_were_never_seen_are_no_measurement() -> None:
 
 def test_a_rate_is_that_between_two_numbers_of_records() -> None:
     assert rate_between(np.array([0.0, 5.0, 6.0, 8.0, 20.0]), np.array([0, 100, 300, 700, 800]), 100, 650) == 200
+
+
+def test_a_rate_within_a_time_goes_by_what_was_seen_last_at_both_ends() -> None:
+    polled_at, totals = np.array([1.0, 5.0, 6.0, 8.0, 20.0]), np.array([50, 100, 300, 700, 800])
+    assert rate_within(polled_at, totals, 5.5, 9.5) == 150
+    assert rate_within(polled_at, totals, 0.0, 5.0) == 20
 
 
 def test_a_slope_is_per_hour_and_by_least_squares() -> None:
