@@ -180,7 +180,7 @@ class Redis(_Section):
     timeout: Seconds = 5.0
     """Seconds after which a Redis call is given up and tried again."""
     check_interval: Seconds = 60.0
-    """Seconds between two looks at whether Redis may drop keys when its memory is full (maxmemory-policy)."""
+    """Seconds between two looks at whether Redis may drop keys when its memory is full (maxmemory-policy), and whether keys are gone."""
 
     @model_validator(mode="after")
     def _tls_fits_the_url(self) -> Redis:

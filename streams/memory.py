@@ -21,8 +21,8 @@ def share_one_heap() -> bool:
     """Have what one thread freed be there for all, so that a process that runs for months stays as large as what it holds.
 
     By itself glibc's malloc makes heaps for up to eight threads a core, and each stays as large as its threads ever had need of at once: a
-    worker grew by 3 % in an hour, ever more slowly and without an end in sight. To be called while the process has one thread. Returns
-    whether it took effect: other C libraries have no such heaps.
+    worker grew by 3 % in an hour, ever more slowly and without an end in sight. To be called early: threads that run by then, as those of
+    a library for linear algebra do, keep the heaps that they have. Returns whether it took effect: other C libraries have no such heaps.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and mallopt(_HEAPS, 1) == 1

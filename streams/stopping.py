@@ -34,7 +34,7 @@ def stopping_on_signals(stop: asyncio.Event) -> Iterator[None]:
 
     What fails after the signal is logged and does not leave the context: an end that was asked for has status 0, also if the services are
     going away at the same time. A second signal ends the process at once. To be entered in the main thread, in the loop that `stop` is used
-    in, before anything that can hang.
+    in, before anything that can hang. A signal is heard when the main thread is back from whatever call of C it is in.
     """
     loop = asyncio.get_running_loop()
     asked = False

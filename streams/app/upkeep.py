@@ -19,9 +19,8 @@ from streams.tables.partition_counts import PartitionCounts
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks; and the number of looks after which one goes over the keys of the tables as well.
+#: Seconds between two looks.
 _EVERY = 5.0
-_KEYS_EVERY = 12
 
 
 class Upkeep:
@@ -34,6 +33,8 @@ class Upkeep:
         self._counts = PartitionCounts(redis, settings)
         self._clock = clock
         self._looks = 0
+        #: The number of looks after which one goes over the keys of the tables as well.
+        self._keys_every = max(1, round(settings.redis.check_interval / _EVERY))
 
     async def run(self) -> None:
         """Look again and again until cancelled. Redis being away is waited out."""
@@ -56,7 +57,7 @@ class Upkeep:
             elif owner.generation is not None:
                 await owner.doubt(f"generation {generation} of the tables is in use now")
         self._looks += 1
-        if self._looks % _KEYS_EVERY == 0:
+        if self._looks % self._keys_every == 0:
             for owner in self._owners.all():
                 await owner.check()
         for name, topic in self._owners.ends.topics.items():

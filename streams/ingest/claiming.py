@@ -11,6 +11,7 @@ from streams.config import Settings, Topic
 from streams.ingest.continuity import Break, Finding, LogState, examine, noted
 from streams.ingest.dedupe import Seen
 from streams.ingest.flush import PartitionFlusher
+from streams.ingest.lifetimes import prolong
 from streams.ingest.losses import count_anew, measured, only_whole
 from streams.ingest.written_with import settings_changed, written_with
 from streams.panes.ladder import Ladder
@@ -84,6 +85,8 @@ async def claim(
         after, breaks = examine(replace(meta, format=FORMAT), state, believed=believed, sent_back=sent_back)
         stored, mine = await store.written_with(), written_with(settings) if topic is not Topic.CAMPAIGNS else {}
         breaks += settings_changed(stored, mine, meta.read)
+        if stored.get("streams.ladder") != mine.get("streams.ladder"):
+            await prolong(topic, settings, store)
         commands: list[Command] = [
             ("HSET", store.keys.notes(), kind, packed) for kind, packed in noted(breaks, await store.notes(), now).items()
         ]

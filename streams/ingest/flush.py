@@ -26,6 +26,7 @@ from streams.ingest.columns import Columns
 from streams.ingest.decode import Decoder
 from streams.ingest.dedupe import Seen
 from streams.ingest.facts import facts_of
+from streams.ingest.lifetimes import lifetime
 from streams.ingest.records import KEY_START, NOTHING, OFFSET, TIMESTAMP, Records
 from streams.ingest.reports import MINUTE_MS, MINUTES_A_DAY, Report, facts_of_reports, reports_of, rule
 from streams.ingest.users import user_hasher
@@ -37,8 +38,6 @@ from streams.tables.meta import Meta
 from streams.tables.opentables import OpenTables, PaneId
 from streams.tables.store import PartitionStore
 
-#: Seconds that a key stays beyond its retention if nobody deletes it: more than the 31 days that a spend report may reach ahead.
-_ABANDONED_AFTER = 35 * 86_400
 #: Panes that Redis is asked for at once, each by some forty commands: a spend report of a month lands in very many, and an answer that
 #: takes longer than `redis.timeout` would never come.
 _PANES_AT_ONCE = 50
@@ -76,7 +75,7 @@ class PartitionFlusher:
         self._settings = settings
         self._store = store
         self._ladder = Ladder(settings.streams.ladder)
-        self._ttl = self._ladder.retention // 1000 + _ABANDONED_AFTER
+        self._ttl = lifetime(settings)
         self._hash_users = user_hasher(settings.privacy.user_key.get_secret_value())
         #: Users that events of the past must not bring back.
         self.erased: Erased | None = None

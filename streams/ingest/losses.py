@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from streams.config import Settings, Topic
 from streams.ingest.continuity import Break, Finding, LogState, noted
 from streams.ingest.dedupe import Seen
+from streams.ingest.lifetimes import days_of
 from streams.panes.ladder import DAY_MS, Ladder
 from streams.tables.kept import in_words, pane_named
 from streams.tables.keys import KINDS, Command, pane_name
@@ -70,14 +71,17 @@ async def _list_again(store: PartitionStore, meta: Meta) -> bool:
 async def _without(store: PartitionStore, lost: Sequence[str], panes: Collection[PaneId]) -> list[Command]:
     """Commands that leave nothing of which the lost keys were a part: rows of which nobody knows whose they are."""
     commands: list[Command] = []
+    without_rows: dict[int, set[str]] = {}
     for name in lost:
         kind, _, rest = name.partition(":")
         if kind == "rows":
             cube, _, day = rest.rpartition(":")
-            commands += await store.rowless(cube, sorted(pane for pane in panes if pane[1] // DAY_MS == int(day)))
+            without_rows.setdefault(int(day), set()).add(cube)
             commands.append(("UNLINK", store.keys.rows(cube, int(day))))
         if kind == "seen":
             commands += [("UNLINK", store.keys.tag + part) for part in await _parts_behind(store, rest)]
+    for of_day, cubes in without_rows.items():
+        commands += await store.rowless(cubes, sorted(pane for pane in panes if pane[1] // DAY_MS == of_day))
     owning = {store.keys.behind_tag(key): pane for pane in filter(None, map(pane_named, lost)) for key in store.keys_of(pane)}
     lengths = await store.lengths([*owning, *(name for name in lost if name != _LENGTHS and name not in owning)])
     commands += store.unlisted(owning[name] for name, length in lengths.items() if length < 0 and pane_named(name) is not None)
@@ -99,8 +103,7 @@ async def measured(topic: Topic, settings: Settings, store: PartitionStore, meta
     """How long the partition's keys are, by their names behind the tag: for tables that do not say it themselves."""
     keys = store.keys
     panes = await store.known_panes()
-    # A report has been added to panes of every day of its period.
-    days = {day for size, start in panes for day in range(start // DAY_MS, (start + size - 1) // DAY_MS + 1)}
+    days = days_of(panes)
     names = [keys.panes(), *(keys.rows(cube, day) for day in days for cube in (*settings.all_cubes, KINDS))]
     if topic is Topic.SPEND:
         names += [keys.reports(day) for day in days]

@@ -38,8 +38,6 @@ _FIRST_RETRY, _LAST_RETRY = 0.1, 5.0
 _WHILE_ERASING = 0.2
 #: Seconds between two notes of an idle partition at most. They are what the watermark goes on by, and alerts wait for it.
 _NOTE_IDLE = 1.0
-#: Checks of the tables in which all of their sketches have been looked at.
-_TURNS = 10
 #: Records that an owner quarantines because the program fails on them; beyond, the program is at fault and the partition waits.
 _MOST_GIVEN_UP = 100
 
@@ -218,7 +216,7 @@ class PartitionOwner:
         self._checks += 1
         if lost := await store.lost_panes(since):
             await self.doubt(f"{len(lost)} panes of its tables are gone from Redis")
-        elif keys := await store.lost_keys(since, turn=self._checks, turns=_TURNS):
+        elif keys := await store.lost_keys(since, turn=self._checks):
             await self.doubt(f"keys of its tables are not as it left them in Redis: {in_words(keys)}")
 
     async def _load(self, state: LogState) -> None:

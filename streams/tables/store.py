@@ -26,8 +26,8 @@ from streams.tables.opentables import OpenTables, PaneId
 
 _SCRIPTS = {name: resources.files(__package__).joinpath(f"{name}.lua").read_text() for name in ("apply", "claim", "sizes")}
 
-#: Panes whose keys are looked at in one step: Redis does nothing else meanwhile.
-_PANES_AT_ONCE = 25
+#: Panes whose keys are looked at in one step, as Redis does nothing else meanwhile; and in one turn.
+_PANES_AT_ONCE, _PANES_A_TURN = 25, 500
 #: Packed without waiting for a thread.
 _FEW_COMMANDS = 10
 
@@ -156,16 +156,19 @@ class PartitionStore:
         still = set(await self.known_panes()) if lost else set()
         return [pane for pane in lost if pane in still]
 
-    async def lost_keys(self, since: int, *, turn: int = 0, turns: int = 1) -> list[str]:
+    async def lost_keys(self, since: int, *, turn: int | None = None) -> list[str]:
         """Keys, by their names behind the tag, that are not as long as their owner left them, of those that hold something from `since`
         (epoch ms) on. Of all keys of a pane together: the name of its hash. Only for tables of a form with lengths.
 
-        A year of panes has very many keys. With `turns` one pane in so many is looked at, in the next turn others.
+        A year of panes has very many keys: with a `turn` some hundred panes are looked at, in the next turn others.
         """
         lengths = kept.parse(await self._redis.hgetall(self.keys.kept()), since, self._cubes)
         if lengths is None:
             return [self.keys.behind_tag(self.keys.kept())]
-        panes = [pane for name in lengths if (pane := kept.pane_named(name)) is not None and kept.in_turn(pane, turn, turns)]
+        panes = list(filter(None, map(kept.pane_named, lengths)))
+        if turn is not None:
+            turns = -(-len(panes) // _PANES_A_TURN)
+            panes = [pane for pane in panes if kept.in_turn(pane, turn, turns)]
         now = await self.lengths([name for name in lengths if kept.pane_named(name) is None])
         lost = [name for name, (size, entry) in (await self.sizes(panes)).items() if entry not in (None, size)]
         for name in (name for name, length in now.items() if lengths[name] != length):
@@ -212,8 +215,8 @@ class PartitionStore:
         """Ids of the campaigns of the registry."""
         return {campaign.decode() for campaign in await self._redis.hkeys(self.keys.registry())}
 
-    async def rowless(self, cube: str, panes: Sequence[PaneId]) -> list[Command]:
-        """Commands that take a cube out of `panes`: without the keys of its rows nobody can tell whose its numbers are."""
+    async def rowless(self, cubes: Collection[str], panes: Sequence[PaneId]) -> list[Command]:
+        """Commands that take cubes out of `panes`: without the keys of their rows nobody can tell whose their numbers are."""
         pipe = self._redis.pipeline(transaction=False)
         for pane in panes:
             pipe.hkeys(self.keys.pane(*pane))
@@ -221,11 +224,11 @@ class PartitionStore:
             answers = await pipe.execute()
         commands: list[Command] = []
         for pane, fields in zip(panes, answers, strict=True):
-            own = [field for field in fields if field.startswith(f"{cube}/".encode())]
+            own = [field for field in fields if field.decode().rpartition("/")[0] in cubes]
             commands += [("HDEL", self.keys.pane(*pane), *some) for some in batched(own, AT_ONCE)]
             if own and own == fields:
                 commands.append(("ZREM", self.keys.panes(), pane_name(*pane)))
-            commands += [("UNLINK", self.keys.sketch(sketch, *pane, cube)) for sketch in self.keys.sketches]
+            commands += [("UNLINK", key) for key in self.keys.pane_sketches(*pane, cubes)]
         return commands
 
     async def unlisted_panes(self) -> list[PaneId]:
@@ -249,6 +252,15 @@ class PartitionStore:
     def lengths_anew(self, lengths: Mapping[str, int]) -> list[Command]:
         """Commands that keep these lengths (name behind the tag -> length) and no others."""
         return kept.written(self.keys, lengths, FORMAT, self._cubes)
+
+    async def expire(self, keys: Iterable[str], seconds: int) -> None:
+        """Let keys live so long from now on; there need not be any."""
+        for some in batched(keys, AT_ONCE):
+            pipe = self._redis.pipeline(transaction=False)
+            for key in some:
+                pipe.expire(key, seconds)
+            with as_redis_errors():
+                await pipe.execute()
 
     async def erased(self, key: str) -> Erased:
         """Users that events of the past must not bring back."""

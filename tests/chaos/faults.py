@@ -60,6 +60,7 @@ _OF_REDIS = (
     Kind("empty-redis", "FLUSHALL", on_redis.empty_redis, 1, loses=True),
     Kind("lose-bookkeeping", "DEL of the bookkeeping of one partition alone", on_redis.lose_bookkeeping, 1, loses=True),
     Kind("lose-keys", "DEL of one key of a partition while no worker runs", on_redis.lose_keys, 1, loses=True),
+    Kind("lose-key-in-use", "DEL of one key of a partition while its worker goes on", on_redis.lose_key_in_use, 1, loses=True),
     Kind("freeze-redis", "Redis stands still (SIGSTOP), mostly for longer than redis.timeout", on_redis.freeze_redis, 1.5, (0.5, 5.0)),
     Kind(
         "full-redis",

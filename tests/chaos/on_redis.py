@@ -16,8 +16,10 @@ from tests.chaos.arena import Arena, Planned
 from tests.chaos.on_processes import kill
 from tests.chaos.servers import copy_file_of, put_file_back, tear_off
 
-#: Keys of a partition that no index lists, the index, and what tells of both.
-_LISTED_NOWHERE = re.compile(rb"\}:(rows|seen|reports|reach|dwell|load|registry|panes|kept)(?::.*)?$")
+#: Keys of a partition beside the bookkeeping, by kind.
+_OF_TABLES = re.compile(rb".*\}:(rows|seen|reports|pane|reach|dwell|load|registry|panes|kept)(?::.*)?$")
+#: Seconds within which somebody claims a partition of which a key was lost, and between two looks at that.
+_NOTICED_WITHIN, _LOOK = 60.0, 0.1
 
 
 def _node(arena: Arena, planned: Planned) -> EmbeddedRedis:
@@ -115,18 +117,39 @@ async def lose_keys(arena: Arena, planned: Planned) -> None:
         await asyncio.gather(*(kill(arena, member) for member in members))
         for node in arena.servers.redis.nodes:
             async with _client(node) as client:
-                keys: dict[bytes, list[bytes]] = {}
-                async for key in client.scan_iter(match="*}:*", count=1_000):
-                    if kind := _LISTED_NOWHERE.search(key):
-                        keys.setdefault(kind[1], []).append(key)
-                if keys:
-                    # Of each kind as often: sketches are a hundred times as many as all others.
-                    kinds = planned.pick * len(keys)
-                    found = sorted(keys[sorted(keys)[int(kinds)]])
-                    await client.delete(found[int(kinds % 1 * len(found))])
+                if key := await _some_key(client, planned):
+                    await client.delete(key)
         await asyncio.sleep(planned.lasts)
         for member in members:
             member.wanted = True
+
+
+async def lose_key_in_use(arena: Arena, planned: Planned) -> None:
+    """The same under workers that go on, until somebody has claimed the partition since."""
+    async with arena.alone("redis"):
+        for node in arena.servers.redis.nodes:
+            async with _client(node) as client:
+                if not (key := await _some_key(client, planned)):
+                    continue
+                await client.delete(key)
+                meta = key[: key.index(b"}:") + 2] + b"meta"
+                writer = await client.hget(meta, "writer")
+                until = asyncio.get_running_loop().time() + _NOTICED_WITHIN
+                while await client.hget(meta, "writer") == writer and asyncio.get_running_loop().time() < until:
+                    await asyncio.sleep(_LOOK)
+
+
+async def _some_key(client: Redis, planned: Planned) -> bytes | None:
+    """A key of the tables, of each kind as often: sketches are a hundred times as many as all others."""
+    keys: dict[bytes, list[bytes]] = {}
+    async for key in client.scan_iter(match="*}:*", count=1_000):
+        if found := _OF_TABLES.fullmatch(key):
+            keys.setdefault(found[1], []).append(key)
+    if not keys:
+        return None
+    kinds = planned.pick * len(keys)
+    own = sorted(keys[sorted(keys)[int(kinds)]])
+    return own[int(kinds % 1 * len(own))]
 
 
 async def kill_scripts(arena: Arena, planned: Planned) -> None:

@@ -139,8 +139,24 @@ def _sketches_twice() -> None:
 
 
 def _losses_not_looked_for() -> None:
-    async def bad(self: PartitionStore, since: int, *, turn: int = 0, turns: int = 1) -> list[str]:
+    async def bad(self: PartitionStore, since: int, *, turn: int | None = None) -> list[str]:
         return []
+
+    PartitionStore.lost_keys = bad  # type: ignore[method-assign]
+
+
+def _losses_in_use_not_looked_for() -> None:
+    async def bad(self: PartitionOwner) -> None:
+        return None
+
+    PartitionOwner.check = bad  # type: ignore[method-assign]
+
+
+def _panes_not_looked_for() -> None:
+    lost = PartitionStore.lost_keys
+
+    async def bad(self: PartitionStore, since: int, *, turn: int | None = None) -> list[str]:
+        return [name for name in await lost(self, since, turn=turn) if not name.startswith("pane:")]
 
     PartitionStore.lost_keys = bad  # type: ignore[method-assign]
 
@@ -189,6 +205,8 @@ PLANTED: dict[str, Planted] = {
         Planted("revisions-forgotten", "spend reports are added to what they replace", _revisions_forgotten, ("forget-scripts",), 3),
         Planted("applied-again", "a flush whose answer was lost is applied again", _applied_again, ("deaf-redis",), 4),
         Planted("losses-not-looked-for", "nobody asks whether Redis has all keys", _losses_not_looked_for, ("lose-keys",), 4),
+        Planted("in-use-not-looked-for", "only who takes over looks", _losses_in_use_not_looked_for, ("lose-key-in-use",), 4),
+        Planted("panes-not-looked-for", "nobody asks how large panes are", _panes_not_looked_for, ("lose-key-in-use",), 6),
         Planted("incident-apart", "incidents are written first and the outbox a while later", _incident_apart, ("kill-leader",), 12),
     )
 }

@@ -70,7 +70,9 @@ def chaos_settings(servers: Servers, *, direct: bool) -> Settings:
             replication_factor=servers.kafka.copies,
             session_timeout=SESSION_TIMEOUT,
         ),
-        redis=RedisSettings(url=servers.redis.url if direct else servers.redis.product_url, namespace="chaos", timeout=2.0),
+        redis=RedisSettings(
+            url=servers.redis.url if direct else servers.redis.product_url, namespace="chaos", timeout=2.0, check_interval=5.0
+        ),
         streams=Streams(http_port=0, idle_timeout=4.0, lateness=1.0, stuck_after=30.0, open_cells=400_000),
         money=Money(rates={"EUR": Decimal("1.0842")}, spend_sources={"meta": SpendSource.REPORTS}),
         alerts=Alerts(http_port=0, tick=2.0, lease=3.0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from streams.ingest.claiming import Claimed, claim
 from streams.ingest.continuity import Break, LogState
 from streams.ingest.dedupe import BUCKET_MS
 from streams.panes.ladder import DAY_MS
+from streams.tables import store
 from streams.tables.generations import PartitionTables
 from streams.tables.keys import pane_name
 from streams.tables.reader import TableReader
@@ -347,3 +349,42 @@ async def test_what_expired_by_itself_is_not_lost(settings: Settings, redis: Red
     lost = await lose(redis, before.store.keys.tag, "seen:*")
     assert await before.store.lost_keys(NOW + HOUR) == []
     assert await before.store.lost_keys(NOW - 30 * DAY) == [lost]
+
+
+async def test_panes_of_which_all_cubes_lose_their_rows_at_once_are_gone(settings: Settings, redis: Redis) -> None:
+    log = log_of(Topic.CLICKS, settings)
+    keys = (await counted(redis, settings, Topic.CLICKS, log)).store.keys
+    day = NOW // DAY_MS
+    await redis.hset(keys.meta(), "start_offset", "-5")
+    assert await redis.delete(*(keys.rows(cube, day) for cube in settings.all_cubes)) == len(settings.all_cubes)
+    after = await take_over(redis, settings, Topic.CLICKS, log)
+    assert [finding.kind for finding in after.findings] == [Break.TABLES_FELL_BACK]
+    assert {start // DAY_MS for _, start in await after.store.known_panes()} & {day} == set()
+    assert (await take_over(redis, settings, Topic.CLICKS, log)).findings == []
+
+
+async def test_a_turn_looks_at_some_of_very_many_panes_and_the_next_one_at_others(
+    settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_PANES_A_TURN", 20)
+    before = await counted(redis, settings, Topic.CLICKS, log_of(Topic.CLICKS, settings))
+    panes = len(await before.store.known_panes())
+    assert panes > 60
+    lost = [await lose(redis, before.store.keys.tag, name) for name in ("reach:*:campaign", "reach:10:*:campaign", "reach:86400:*:total")]
+    missed = {"pane:" + ":".join(name.split(":")[1:3]) for name in lost}
+    turns = [set(await before.store.lost_keys(0, turn=turn)) for turn in range(-(-panes // 20))]
+    assert set().union(*turns) == missed
+    assert sum(map(len, turns)) == len(missed), "each in one turn"
+
+
+async def test_what_was_written_when_less_was_to_be_kept_lives_as_long_as_what_comes(settings: Settings, redis: Redis) -> None:
+    *finer, coarsest = settings.streams.ladder
+    longer = settings.streams.model_copy(update={"ladder": [*finer, coarsest.model_copy(update={"keep": 3 * coarsest.keep})]})
+    for topic in (Topic.ENGAGEMENTS, Topic.SPEND):
+        log = log_of(topic, settings)
+        before = await counted(redis, settings, topic, log)
+        after = await take_over(redis, settings.model_copy(update={"streams": longer}), topic, log)
+        assert [finding.kind for finding in after.findings] == [Break.SETTINGS_CHANGED]
+        lives = {key.decode(): await redis.ttl(key) async for key in redis.scan_iter(match=f"{before.store.keys.tag}*")}
+        dated = {key: seconds for key, seconds in lives.items() if re.search(r"\}:(rows|pane|reach|dwell|load|reports):", key)}
+        assert len(dated) > 100 and min(dated.values()) > 3 * coarsest.keep
