@@ -14,6 +14,7 @@ from streams.app.owners import AssignedPartitions
 from streams.config import Settings
 from streams.ingest.claiming import note
 from streams.ingest.continuity import Break, Finding
+from streams.ingest.owner import PartitionOwner
 from streams.tables.generations import PartitionTables, generation_in_use
 from streams.tables.partition_counts import PartitionCounts
 
@@ -56,10 +57,6 @@ class Upkeep:
                 await owner.register()
             elif owner.generation is not None:
                 await owner.doubt(f"generation {generation} of the tables is in use now")
-        self._looks += 1
-        if self._looks % self._keys_every == 0:
-            for owner in self._owners.all():
-                await owner.check()
         for name, topic in self._owners.ends.topics.items():
             if not topic.partitions or not topic.topic_id:
                 # A broker that has just started may know of a topic by name only.
@@ -70,6 +67,17 @@ class Upkeep:
             for owner in self._owners.all():
                 if owner.tables.topic == name and owner.meta is not None and owner.meta.topic_id not in ("", topic.topic_id):
                     await owner.doubt("the broker has another topic of that name")
+        self._looks += 1
+        if self._looks % self._keys_every == 0:
+            for owner in self._owners.all():
+                await self._check(owner)
+
+    async def _check(self, owner: PartitionOwner) -> None:
+        try:
+            await owner.check()
+        except RedisError as error:
+            # What is in the way of one may not be in that of the others.
+            log.warning("%s:%d: could not look whether keys are gone: %s", owner.tables.topic, owner.tables.partition, error)
 
     async def _changed(self, topic: str, known: int, partitions: int) -> None:
         gone = await self._counts.retire(topic, partitions)

@@ -13,7 +13,7 @@ from streams.ingest.dedupe import Seen
 from streams.ingest.flush import PartitionFlusher
 from streams.ingest.lifetimes import prolong
 from streams.ingest.losses import count_anew, measured, only_whole
-from streams.ingest.written_with import settings_changed, written_with
+from streams.ingest.written_with import kept_then, settings_changed, written_with
 from streams.panes.ladder import Ladder
 from streams.tables.keys import Command
 from streams.tables.meta import FORMAT, OLDEST_READABLE, Meta
@@ -79,20 +79,24 @@ async def claim(
     """
     generation, store = await _tables_in_use(tables)
     try:
-        meta, findings = await _claim_readable(store, state, now, Ladder(settings.streams.ladder), role)
+        # What was written when less was kept may be gone by itself.
+        since = max(kept_since(settings, now), now - kept_then(await store.written_with()))
+        meta, findings = await _claim_readable(store, state, now, int(since), role)
         # Tables that are counted anew know nothing of what was reached in the old ones.
         believed = reached[1] if reached is not None and reached[0] == generation and not findings else -1
         after, breaks = examine(replace(meta, format=FORMAT), state, believed=believed, sent_back=sent_back)
         stored, mine = await store.written_with(), written_with(settings) if topic is not Topic.CAMPAIGNS else {}
         breaks += settings_changed(stored, mine, meta.read)
-        if stored.get("streams.ladder") != mine.get("streams.ladder"):
-            await prolong(topic, settings, store)
+        lengths: dict[str, int] = {}
         commands: list[Command] = [
             ("HSET", store.keys.notes(), kind, packed) for kind, packed in noted(breaks, await store.notes(), now).items()
         ]
         commands += [("HSET", store.keys.settings(), name, value) for name, value in mine.items() if stored.get(name) != value]
         if meta.format < FORMAT or not await store.has_lengths():
-            commands += store.lengths_anew(await measured(topic, settings, store, after))
+            lengths = await measured(topic, settings, store, after)
+            commands += store.lengths_anew(lengths)
+        if stored.get("streams.ladder") != mine.get("streams.ladder"):
+            await prolong({*await store.named_lengths(), *lengths}, settings, store)
         if after != meta or commands:
             await store.apply(meta.applied_offset, after, commands)
     except Fenced as error:
@@ -129,7 +133,7 @@ async def _tables_in_use(tables: Tables) -> tuple[int, PartitionStore]:
     return generation, store
 
 
-async def _claim_readable(store: PartitionStore, state: LogState, now: int, ladder: Ladder, role: str) -> tuple[Meta, list[Finding]]:
+async def _claim_readable(store: PartitionStore, state: LogState, now: int, since: int, role: str) -> tuple[Meta, list[Finding]]:
     meta = await store.claim(state.earliest, now, role=role)
     if meta.format > FORMAT:
         raise CannotClaim(
@@ -139,7 +143,7 @@ async def _claim_readable(store: PartitionStore, state: LogState, now: int, ladd
     if meta.format < OLDEST_READABLE:
         detail = f"the tables were in form {meta.format}, which this version cannot read; counting anew from offset {state.earliest}"
         return await count_anew(store, meta, state, Finding(Break.FORM_UNREADABLE, meta.read, detail), now)
-    return await only_whole(store, meta, state, now, ladder)
+    return await only_whole(store, meta, state, now, since)
 
 
 async def _load(topic: Topic, settings: Settings, store: PartitionStore, meta: Meta) -> PartitionFlusher:

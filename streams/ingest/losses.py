@@ -19,16 +19,16 @@ from streams.tables.store import PartitionStore
 _INDEX, _LENGTHS = "panes", "kept"
 
 
-async def only_whole(store: PartitionStore, meta: Meta, state: LogState, now: int, ladder: Ladder) -> tuple[Meta, list[Finding]]:
-    """Redis may have dropped single keys: by an eviction policy, or because somebody deleted them.
+async def only_whole(store: PartitionStore, meta: Meta, state: LogState, now: int, since: int) -> tuple[Meta, list[Finding]]:
+    """Redis may have dropped single keys: by an eviction policy, or because somebody deleted them. What is from before `since` (epoch ms)
+    is not looked for: Redis itself lets go of it.
 
     Tables whose bookkeeping is gone would count what they hold once more. Where keys are gone others may be, so that all is counted anew
     if the log still has it, and else goes on without them.
     """
-    if not meta.record_time and await store.known_panes():
+    if not meta.record_time and (await store.lengths([_INDEX]))[_INDEX]:
         detail = f"the bookkeeping of the tables is gone from Redis and their panes are not; counting anew from offset {state.earliest}"
         return await count_anew(store, meta, state, Finding(Break.TABLES_FELL_BACK, 0, detail), now)
-    since = now - ladder.retention
     lost = await store.lost_keys(since) if meta.record_time and meta.format >= WITH_LENGTHS else []
     # Without the lengths nobody knows whether the index is whole.
     listed_again = bool({_INDEX, _LENGTHS} & set(lost)) and await _list_again(store, meta)
@@ -52,8 +52,8 @@ async def only_whole(store: PartitionStore, meta: Meta, state: LogState, now: in
     commands = store.unlisted(gone)
     if lost:
         commands += await _without(store, lost, set(await store.known_panes()) - set(gone))
-    # It is written anew as things are then.
-    commands.append(("UNLINK", store.keys.kept()))
+    # It is written anew as things are then. That there is nothing is said, lest it be taken for lost if nobody gets that far.
+    commands += store.no_lengths()
     commands += [("HSET", store.keys.notes(), kind, packed) for kind, packed in noted([finding], await store.notes(), now).items()]
     await store.apply(meta.applied_offset, meta, commands)
     return meta, [finding]
@@ -61,6 +61,8 @@ async def only_whole(store: PartitionStore, meta: Meta, state: LogState, now: in
 
 async def _list_again(store: PartitionStore, meta: Meta) -> bool:
     """List the panes that Redis has; whether there are any that were not listed."""
+    if (await store.lengths([_INDEX]))[_INDEX] < 0:
+        await store.apply(meta.applied_offset, meta, [("UNLINK", store.keys.panes())])
     found = await store.unlisted_panes()
     commands: list[Command] = [("ZADD", store.keys.panes(), max(0, meta.applied_offset), pane_name(*pane)) for pane in found]
     if found:
@@ -103,7 +105,7 @@ async def measured(topic: Topic, settings: Settings, store: PartitionStore, meta
     """How long the partition's keys are, by their names behind the tag: for tables that do not say it themselves."""
     keys = store.keys
     panes = await store.known_panes()
-    days = days_of(panes)
+    days = days_of(panes, meta.record_time, Ladder(settings.streams.ladder)) if meta.record_time else set()
     names = [keys.panes(), *(keys.rows(cube, day) for day in days for cube in (*settings.all_cubes, KINDS))]
     if topic is Topic.SPEND:
         names += [keys.reports(day) for day in days]

@@ -41,6 +41,12 @@ def settings_changed(stored: Mapping[str, str], now: Mapping[str, str], records:
     return [Finding(Break.SETTINGS_CHANGED, records, detail)]
 
 
+def kept_then(stored: Mapping[str, str]) -> float:
+    """For how many ms tables that were written with the settings `stored` have kept things; infinite where they do not say."""
+    ladder = json.loads(stored.get("streams.ladder", "[]"))
+    return max((keep * 1_000 for _, keep in ladder), default=float("inf"))
+
+
 def _text(value: object) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 

@@ -6,6 +6,8 @@ local log = redis.call('GET', KEYS[1])
 if not log then
   return 0
 end
+-- Before anything is written: should it have become something else, nothing is done.
+local lengths = redis.call('HMGET', KEYS[3], ARGV[3], 'cubes')
 local gone, at = {}, {}
 for i = 5, #ARGV do
   local place = log:find(ARGV[i], 1, true)
@@ -58,8 +60,7 @@ if #cut > 0 then
     redis.call('DEL', KEYS[1])
   end
   -- Logs of cubes that the settings have no more are in no size.
-  local kept = redis.call('HMGET', KEYS[3], ARGV[3], 'cubes')
-  if kept[1] and kept[2] and (' ' .. kept[2] .. ' '):find(' ' .. ARGV[4] .. ' ', 1, true) then
+  if lengths[1] and lengths[2] and (' ' .. lengths[2] .. ' '):find(' ' .. ARGV[4] .. ' ', 1, true) then
     redis.call('HINCRBY', KEYS[3], ARGV[3], -8 * #cut)
   end
 end

@@ -96,17 +96,22 @@ def in_turn(pane: tuple[int, int], turn: int, turns: int) -> bool:
     return start // size % turns == turn % turns
 
 
-def parse(stored: Mapping[bytes, bytes], since: int, cubes: Iterable[str]) -> dict[str, int] | None:
+def parse(stored: Mapping[bytes, bytes], since: int) -> tuple[dict[str, int], tuple[str, ...]] | None:
     """Name behind the tag -> length, of the keys that hold something from `since` (epoch ms) on: Redis itself lets go of older ones.
 
-    Panes are left out if their sizes are over other cubes than these. None if it is not what an owner leaves behind: the key was
-    lost, though its owner may have written to it since.
+    And the cubes over which the sizes of panes are, which may not be those of the settings. None if it is not what an owner leaves behind:
+    the key was lost, though its owner may have written to it since.
     """
     if ALWAYS.encode() not in stored:
         return None
-    fits = stored.get(CUBES.encode(), b"").decode() == named(cubes)
     names = {stored_name.decode() for stored_name in stored} - {ALWAYS, CUBES}
-    return {name: int(stored[name.encode()]) for name in names if _until(name) > since and (fits or pane_named(name) is None)}
+    cubes = tuple(stored.get(CUBES.encode(), b"").decode().split())
+    return {name: int(stored[name.encode()]) for name in names if _until(name) > since}, cubes
+
+
+def key_names(stored: Iterable[str]) -> list[str]:
+    """Names behind the tag of the keys that the entries are about."""
+    return [name for name in stored if name not in (ALWAYS, CUBES)]
 
 
 def _until(name: str) -> float:

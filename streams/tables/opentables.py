@@ -156,7 +156,6 @@ class _OpenCube:
         rows, values = chunks.unpack(stored)
         self.add(rows + chunk * chunks.CHUNK, tuple(values), np.stack(list(values.values())))
         self._dirty[chunk] = False
-        self.stored.add(chunk)
 
     def changed(self) -> list[int]:
         """Numbers of the chunks that changed since the last call."""
@@ -227,8 +226,10 @@ class OpenTables:
         cubes: dict[str, _OpenCube] = {}
         for name, stored in fields.items():
             cube, _, chunk = name.decode().rpartition("/")
-            if stored:
-                cubes.setdefault(cube, _OpenCube()).load(int(chunk), stored)
+            opened = cubes.setdefault(cube, _OpenCube())
+            opened.stored.add(int(chunk))
+            if stored:  # nothing is left of a chunk whose rows became zero
+                opened.load(int(chunk), stored)
         for (sketch, cube), log in sketches.items():
             if log:
                 entries = np.frombuffer(log, np.uint64)

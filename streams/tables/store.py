@@ -26,8 +26,10 @@ from streams.tables.opentables import OpenTables, PaneId
 
 _SCRIPTS = {name: resources.files(__package__).joinpath(f"{name}.lua").read_text() for name in ("apply", "claim", "sizes")}
 
-#: Panes whose keys are looked at in one step, as Redis does nothing else meanwhile; and in one turn.
-_PANES_AT_ONCE, _PANES_A_TURN = 25, 500
+#: Keys of panes that are looked at in one step, as Redis does nothing else meanwhile; and in one turn.
+_KEYS_AT_ONCE, _KEYS_A_TURN = 800, 16_000
+#: Lengths of keys that are read at once.
+_LENGTHS_AT_ONCE = 1_000
 #: Packed without waiting for a thread.
 _FEW_COMMANDS = 10
 
@@ -162,23 +164,31 @@ class PartitionStore:
 
         A year of panes has very many keys: with a `turn` some hundred panes are looked at, in the next turn others.
         """
-        lengths = kept.parse(await self._redis.hgetall(self.keys.kept()), since, self._cubes)
-        if lengths is None:
+        try:
+            # Piece by piece, as there may be very many; what is written meanwhile is asked for once more below, or in one step.
+            stored = {name: length async for name, length in self._redis.hscan_iter(self.keys.kept(), count=_LENGTHS_AT_ONCE)}
+        except ResponseError as error:
+            if not _is_of_other_type(error):
+                raise
+            stored = {}
+        found = await aside(kept.parse, stored, since)
+        if found is None:
             return [self.keys.behind_tag(self.keys.kept())]
+        lengths, cubes = found
         panes = list(filter(None, map(kept.pane_named, lengths)))
         if turn is not None:
-            turns = -(-len(panes) // _PANES_A_TURN)
+            turns = -(-len(panes) * len(self.keys_of((1_000, 0))) // _KEYS_A_TURN)
             panes = [pane for pane in panes if kept.in_turn(pane, turn, turns)]
         now = await self.lengths([name for name in lengths if kept.pane_named(name) is None])
-        lost = [name for name, (size, entry) in (await self.sizes(panes)).items() if entry not in (None, size)]
+        lost = [name for name, (size, entry) in (await self.sizes(panes, cubes)).items() if entry not in (None, size)]
         for name in (name for name, length in now.items() if lengths[name] != length):
             # The owner may have written meanwhile, key and length in one step.
             pipe = self._redis.pipeline(transaction=True)
             pipe.hget(self.keys.kept(), name)
             pipe.execute_command(*kept.asked(self.keys, name))
             with as_redis_errors():
-                length, found = await pipe.execute(raise_on_error=False)
-            if length is not None and _length(found) != int(length):
+                length, answer = await pipe.execute(raise_on_error=False)
+            if length is not None and _length(answer) != int(length):
                 lost.append(name)
         return lost
 
@@ -194,22 +204,24 @@ class PartitionStore:
             lengths |= zip(some, map(_length, found), strict=True)
         return lengths
 
-    async def sizes(self, panes: Iterable[PaneId]) -> dict[str, tuple[int, int | None]]:
-        """How large panes are, by the names of their hashes: fields of the hash and bytes of the sketches, -1 where one is of another type.
+    async def sizes(self, panes: Iterable[PaneId], cubes: Sequence[str] | None = None) -> dict[str, tuple[int, int | None]]:
+        """How large panes are over `cubes`, without them over those of the settings, by the names of their hashes: fields of the hash and
+        bytes of the sketches, -1 where one is of another type.
 
         Beside it what is kept of that in the same moment; None where nothing is, or over other cubes.
         """
+        cubes = self._cubes if cubes is None else cubes
         found: dict[str, tuple[int, int | None]] = {}
-        for some in batched(panes, _PANES_AT_ONCE):
+        for some in batched(panes, max(1, min(AT_ONCE, _KEYS_AT_ONCE // len(self.keys_of((1_000, 0)))))):
             names = [self.keys.behind_tag(self.keys.pane(*pane)) for pane in some]
-            keys = [self.keys.kept(), *chain.from_iterable(self.keys_of(pane) for pane in some)]
-            answers = iter(await self._sizes(keys=keys, args=[kept.named(self._cubes), *names]))
+            keys = [self.keys.kept(), *chain.from_iterable(self.keys_of(pane, cubes) for pane in some)]
+            answers = iter(await self._sizes(keys=keys, args=[kept.named(cubes), *names]))
             found |= {name: (int(next(answers)), None if (entry := next(answers)) is None else int(entry)) for name in names}
         return found
 
-    def keys_of(self, pane: PaneId) -> list[str]:
-        """All keys of a pane, its hash first."""
-        return [self.keys.pane(*pane), *self.keys.pane_sketches(*pane, self._cubes)]
+    def keys_of(self, pane: PaneId, cubes: Sequence[str] | None = None) -> list[str]:
+        """All keys of a pane over `cubes`, without them over those of the settings; its hash first."""
+        return [self.keys.pane(*pane), *self.keys.pane_sketches(*pane, self._cubes if cubes is None else cubes)]
 
     async def campaigns(self) -> set[str]:
         """Ids of the campaigns of the registry."""
@@ -221,9 +233,13 @@ class PartitionStore:
         for pane in panes:
             pipe.hkeys(self.keys.pane(*pane))
         with as_redis_errors():
-            answers = await pipe.execute()
+            answers = await pipe.execute(raise_on_error=False)
         commands: list[Command] = []
         for pane, fields in zip(panes, answers, strict=True):
+            if isinstance(fields, Exception):
+                if _is_of_other_type(fields):
+                    continue  # nothing of it can be gone on with
+                raise fields
             own = [field for field in fields if field.decode().rpartition("/")[0] in cubes]
             commands += [("HDEL", self.keys.pane(*pane), *some) for some in batched(own, AT_ONCE)]
             if own and own == fields:
@@ -244,10 +260,18 @@ class PartitionStore:
         commands: list[Command] = [("ZREM", self.keys.panes(), *some) for some in batched((name for name, _ in names), AT_ONCE)]
         return commands + [("UNLINK", *some) for some in batched(chain.from_iterable(logs for _, logs in names), AT_ONCE)]
 
+    async def named_lengths(self) -> list[str]:
+        """Names behind the tag of the keys whose lengths are kept."""
+        return kept.key_names(name.decode() for name in await self._redis.hkeys(self.keys.kept()))
+
     async def has_lengths(self) -> bool:
         """Whether the lengths of keys are kept, by the owner before, and of the same cubes."""
         form, cubes = await self._redis.hmget(self.keys.kept(), kept.ALWAYS, kept.CUBES)
         return form is not None and cubes == kept.named(self._cubes).encode()
+
+    def no_lengths(self) -> list[Command]:
+        """Commands after which no lengths are kept, as on purpose."""
+        return [("DEL", self.keys.kept()), ("HSET", self.keys.kept(), kept.ALWAYS, FORMAT)]
 
     def lengths_anew(self, lengths: Mapping[str, int]) -> list[Command]:
         """Commands that keep these lengths (name behind the tag -> length) and no others."""
@@ -317,7 +341,8 @@ class PartitionStore:
     async def apply(self, expected_offset: int, meta: Meta, commands: Sequence[Command]) -> None:
         """Run the commands and store `meta` in one atomic step, if the partition is still this writer's and at `expected_offset`.
 
-        Safe to repeat after a lost answer. Raises Fenced, of which Unheeded is one.
+        Safe to repeat after a lost answer. Raises Fenced, of which Unheeded is one, also where somebody made a key something else: Redis
+        has then done what comes before it, and whoever claims the partition finds what it has not.
         """
         everything = [*commands, ("HSET", self.keys.meta(), *meta.flat())]
         arguments: list[int | str | bytes] = [
@@ -327,7 +352,12 @@ class PartitionStore:
             _packed(everything) if len(everything) <= _FEW_COMMANDS else await aside(_packed, everything),
             self._erasure,
         ]
-        answer = await self._apply(keys=_keys_of(everything) if self._of_cluster else [self.keys.meta()], args=arguments)
+        try:
+            answer = await self._apply(keys=_keys_of(everything) if self._of_cluster else [self.keys.meta()], args=arguments)
+        except ResponseError as error:
+            if _is_of_other_type(error):
+                raise Fenced(f"{self.keys.topic}:{self.keys.partition}: a key of its tables has become something else: {error}") from error
+            raise
         if answer != b"applied":
             raise _kind_of(answer)(
                 f"{self.keys.topic}:{self.keys.partition}: expected offset {expected_offset}, Redis answered {answer.decode()}"
@@ -339,8 +369,12 @@ def _escaped(text: str) -> str:
     return "".join(f"\\{c}" if c in "*?[]\\" else c for c in text)
 
 
+def _is_of_other_type(answer: object) -> bool:
+    return isinstance(answer, ResponseError) and "WRONGTYPE" in str(answer)
+
+
 def _length(answer: Any) -> int:
-    if isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE"):
+    if _is_of_other_type(answer):
         return -1
     if isinstance(answer, Exception):
         raise answer

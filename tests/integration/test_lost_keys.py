@@ -15,11 +15,14 @@ from streams.ingest import dedupe
 from streams.ingest.claiming import Claimed, claim
 from streams.ingest.continuity import Break, LogState
 from streams.ingest.dedupe import BUCKET_MS
+from streams.ingest.losses import only_whole
 from streams.panes.ladder import DAY_MS
 from streams.tables import store
 from streams.tables.generations import PartitionTables
 from streams.tables.keys import pane_name
+from streams.tables.opentables import unpack_rows
 from streams.tables.reader import TableReader
+from streams.tables.store import Fenced
 from tests.hostile_log import DAY, HOUR, hostile_log
 from tests.integration.test_tables_exact import NOW, apply, assert_tables_equal, settings
 from tests.reference import LogRecord, judge
@@ -366,7 +369,7 @@ async def test_panes_of_which_all_cubes_lose_their_rows_at_once_are_gone(setting
 async def test_a_turn_looks_at_some_of_very_many_panes_and_the_next_one_at_others(
     settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_PANES_A_TURN", 20)
+    monkeypatch.setattr(store, "_KEYS_A_TURN", 20 * (1 + len(settings.all_cubes)))
     before = await counted(redis, settings, Topic.CLICKS, log_of(Topic.CLICKS, settings))
     panes = len(await before.store.known_panes())
     assert panes > 60
@@ -386,5 +389,98 @@ async def test_what_was_written_when_less_was_to_be_kept_lives_as_long_as_what_c
         after = await take_over(redis, settings.model_copy(update={"streams": longer}), topic, log)
         assert [finding.kind for finding in after.findings] == [Break.SETTINGS_CHANGED]
         lives = {key.decode(): await redis.ttl(key) async for key in redis.scan_iter(match=f"{before.store.keys.tag}*")}
-        dated = {key: seconds for key, seconds in lives.items() if re.search(r"\}:(rows|pane|reach|dwell|load|reports):", key)}
+        dated = {key: seconds for key, seconds in lives.items() if re.search(r"\}:(rows|seen|pane|reach|dwell|load|reports):", key)}
         assert len(dated) > 100 and min(dated.values()) > 3 * coarsest.keep
+
+
+def spent(settings: Settings, offset: int, campaign: int, account: str) -> LogRecord:
+    """A report; a later one of the same campaign restates it."""
+    report = {"period_start": NOW - HOUR, "period_end": NOW, "platform": "meta", "amount": "1.00", "currency": "USD", "channel": "social"}
+    own = {"event_id": f"e-{offset}", "occurred_at": NOW, "campaign_id": f"c-{campaign}", "account_id": account, "revision": offset}
+    return LogRecord(settings.topic(Topic.SPEND), 0, offset, NOW, f"c-{campaign}".encode(), json.dumps(report | own).encode())
+
+
+async def test_rows_that_became_zero_and_come_back_are_no_loss(settings: Settings, redis: Any) -> None:
+    log = [spent(settings, n, n, f"a-{n}") for n in range(129)]
+    end = [LogRecord(settings.topic(Topic.SPEND), 0, 999, NOW, b"c", b"")]
+    owner = await take_over(redis, settings, Topic.SPEND, end)
+    await apply(owner.flusher, log)
+    keys = owner.store.keys
+    # One row more than a chunk has.
+    *_, last = unpack_rows(await redis.get(keys.rows("account", NOW // DAY_MS)))
+    campaign = int(str(last[-1]).removeprefix("a-"))
+    await apply(owner.flusher, [spent(settings, 129, campaign, f"a-{(campaign + 1) % 129}")])
+    assert await redis.hget(keys.pane(DAY_MS, NOW // DAY_MS * DAY_MS), "account/1") == b"", "nothing is left of the chunk"
+    again = await take_over(redis, settings, Topic.SPEND, end)
+    await apply(again.flusher, [spent(settings, 130, campaign, f"a-{campaign}")])
+    assert await again.store.lost_keys(0) == []
+    assert again.findings == (await take_over(redis, settings, Topic.SPEND, end)).findings == []
+
+
+async def test_names_of_rows_that_outlive_their_panes_are_known(settings: Settings, redis: Redis) -> None:
+    topic, then = settings.topic(Topic.CLICKS), NOW - 100 * DAY
+    clicks = [{"event_id": f"e-{n}", "occurred_at": then, "campaign_id": f"c-{n}", "channel": "search"} for n in range(4)]
+    log = [LogRecord(topic, 0, n, NOW, b"c", json.dumps(click).encode()) for n, click in enumerate(clicks)]
+    owner = await take_over(redis, settings, Topic.CLICKS, log)
+    await apply(owner.flusher, log[:2])
+    await redis.hset(owner.store.keys.meta(), "start_offset", "-5")
+    assert await redis.delete(*[owner.store.keys.pane(*pane) for pane in await owner.store.known_panes()]) >= 1
+    after = await take_over(redis, settings, Topic.CLICKS, log)
+    assert [finding.kind for finding in after.findings] == [Break.TABLES_FELL_BACK]
+    await apply(after.flusher, log[2:])
+    assert await after.store.lost_keys(0) == []
+    assert (await take_over(redis, settings, Topic.CLICKS, log)).findings == []
+
+
+async def test_what_was_lost_is_missed_also_when_the_cubes_change_at_the_same_time(settings: Settings, redis: Redis) -> None:
+    log = log_of(Topic.CLICKS, settings)
+    before = await counted(redis, settings, Topic.CLICKS, log)
+    lost = await lose(redis, before.store.keys.tag, "reach:86400:*:campaign")
+    after = await take_over(redis, settings.model_copy(update={"cubes": {}}), Topic.CLICKS, log)
+    assert "pane:" + ":".join(lost.split(":")[1:3]) in after.findings[0].detail
+    assert "counting anew" in after.findings[0].detail
+
+
+@pytest.mark.parametrize("name", ["kept", "panes"])
+async def test_what_tells_of_other_keys_may_become_something_else(settings: Settings, redis: Redis, name: str) -> None:
+    log = log_of(Topic.CLICKS, settings)
+    keys = (await counted(redis, settings, Topic.CLICKS, log)).store.keys
+    await redis.delete(keys.tag + name)
+    await redis.set(keys.tag + name, "what is this")
+    after = await take_over(redis, settings, Topic.CLICKS, log)
+    assert [finding.kind for finding in after.findings] == [Break.TABLES_FELL_BACK]
+    if left := log[after.flusher.meta.next_offset :]:
+        await apply(after.flusher, left)
+    reference = judge([(Topic.CLICKS, record) for record in log], settings, DIMENSIONS)
+    await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS)
+    assert (await take_over(redis, settings, Topic.CLICKS, log)).findings == []
+
+
+async def test_an_owner_that_meets_something_else_under_a_name_is_fenced_and_counts_anew(settings: Settings, redis: Redis) -> None:
+    topic = settings.topic(Topic.CLICKS)
+    clicks = [{"event_id": f"e-{n}", "occurred_at": NOW, "campaign_id": f"c-{n}", "channel": "search"} for n in range(4)]
+    log = [LogRecord(topic, 0, n, NOW, b"c", json.dumps(click).encode()) for n, click in enumerate(clicks)]
+    owner = await take_over(redis, settings, Topic.CLICKS, log)
+    await apply(owner.flusher, log[:2])
+    pane = owner.store.keys.pane(DAY_MS, NOW // DAY_MS * DAY_MS)
+    await redis.delete(pane)
+    await redis.sadd(pane, "what is this")
+    with pytest.raises(Fenced, match="something else: WRONGTYPE"):
+        await apply(owner.flusher, log[2:])
+    after = await take_over(redis, settings, Topic.CLICKS, log)
+    assert len(after.findings) == 1 and after.flusher.meta.next_offset == 0
+    await apply(after.flusher, log)
+    reference = judge([(Topic.CLICKS, record) for record in log], settings, DIMENSIONS)
+    await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS)
+
+
+async def test_a_takeover_that_was_cut_short_tells_of_a_loss_once(settings: Settings, redis: Redis) -> None:
+    log = log_of(Topic.CLICKS, settings)
+    before = await counted(redis, settings, Topic.CLICKS, log)
+    await redis.hset(before.store.keys.meta(), "start_offset", "-5")
+    await lose(redis, before.store.keys.tag, "rows:campaign:*")
+    meta = await before.store.claim(0, NOW)
+    state = LogState(earliest=0, end=log[-1].offset + 1)
+    _, findings = await only_whole(before.store, meta, state, NOW, 0)
+    assert len(findings) == 1
+    assert (await take_over(redis, settings, Topic.CLICKS, log)).findings == []

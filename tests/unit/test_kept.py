@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from streams.ingest.dedupe import BUCKET_MS
 from streams.panes.ladder import DAY_MS
-from streams.tables.kept import Kept, asked, in_turn, in_words, pane_named, parse, written
+from streams.tables.kept import Kept, asked, in_turn, in_words, key_names, pane_named, parse, written
 from streams.tables.keys import Command, PartitionKeys
 
 KEYS = PartitionKeys("n", "t.spend", 3)
 CUBES = ("total", "campaign")
+#: As they are kept.
+OVER = ("campaign", "total")
 NAMES = (KEYS.rows("campaign", 7), KEYS.seen(9), KEYS.seen(9, 1), KEYS.reports(8), KEYS.registry(), KEYS.panes())
 
 
@@ -60,7 +62,7 @@ def test_what_is_written_is_what_was_said_of_each_key(steps: list[tuple[str, str
         else:
             redis.run(kept.take_commands())
     redis.run(kept.take_commands())
-    assert parse(redis.stored, 0, CUBES) == {KEYS.behind_tag(key): length for key, length in lengths.items()}
+    assert parse(redis.stored, 0) == ({KEYS.behind_tag(key): length for key, length in lengths.items()}, OVER)
     assert kept.take_commands() == []
 
 
@@ -71,7 +73,7 @@ def test_what_was_written_since_the_key_was_lost_tells_nothing() -> None:
     kept.is_now(KEYS.panes(), 6)
     kept.has_more(KEYS.seen(9), 24)
     redis.run(kept.take_commands())
-    assert redis.stored and parse(redis.stored, 0, CUBES) is None
+    assert redis.stored and parse(redis.stored, 0) is None
 
 
 def test_commands_are_of_bounded_length() -> None:
@@ -88,19 +90,19 @@ def test_commands_are_of_bounded_length() -> None:
 
 def test_nothing_is_told_from_a_key_without_entries() -> None:
     redis = Redis()
-    assert parse(redis.stored, 0, CUBES) is None
+    assert parse(redis.stored, 0) is None
     redis.run(written(KEYS, {"registry": 0, "panes": 5}, 4, CUBES))
-    assert parse(redis.stored, 0, CUBES) == {"panes": 5}
+    assert parse(redis.stored, 0) == ({"panes": 5}, OVER)
 
 
 def test_what_redis_may_have_let_go_of_by_itself_is_not_asked_for() -> None:
     lengths = {KEYS.behind_tag(key): 1 for key in NAMES}
     redis = Redis()
     redis.run(written(KEYS, lengths, 4, CUBES))
-    assert parse(redis.stored, 10 * BUCKET_MS - 1, CUBES) == lengths
-    assert parse(redis.stored, 8 * DAY_MS - 1, CUBES) == {name: 1 for name in lengths if not name.startswith("seen")}
-    assert parse(redis.stored, 8 * DAY_MS, CUBES) == {"reports:8": 1, "registry": 1, "panes": 1}
-    assert parse(redis.stored, 9 * DAY_MS, CUBES) == {"registry": 1, "panes": 1}
+    assert parse(redis.stored, 10 * BUCKET_MS - 1) == (lengths, OVER)
+    assert parse(redis.stored, 8 * DAY_MS - 1) == ({name: 1 for name in lengths if not name.startswith("seen")}, OVER)
+    assert parse(redis.stored, 8 * DAY_MS) == ({"reports:8": 1, "registry": 1, "panes": 1}, OVER)
+    assert parse(redis.stored, 9 * DAY_MS) == ({"registry": 1, "panes": 1}, OVER)
 
 
 def test_each_key_is_asked_by_the_command_of_its_type() -> None:
@@ -109,15 +111,16 @@ def test_each_key_is_asked_by_the_command_of_its_type() -> None:
     assert [command for command, _ in told.values()] == ["STRLEN", "STRLEN", "STRLEN", "HLEN", "HLEN", "ZCARD", "HLEN", "STRLEN"]
 
 
-def test_sizes_of_panes_are_believed_for_the_cubes_that_they_are_over() -> None:
+def test_sizes_of_panes_come_with_the_cubes_that_they_are_over() -> None:
     pane = KEYS.behind_tag(KEYS.pane(10_000, 70_000))
     assert pane_named(pane) == (10_000, 70_000)
     assert pane_named("panes") is None and pane_named("rows:campaign:7") is None
     stored = {b"form": b"5", b"cubes": b"campaign total", b"panes": b"1", pane.encode(): b"44"}
-    assert parse(stored, 0, CUBES) == {"panes": 1, pane: 44}
-    assert parse(stored, 70_000, CUBES) == {"panes": 1, pane: 44}
-    assert parse(stored, 70_001, CUBES) == {"panes": 1}
-    assert parse(stored, 0, (*CUBES, "channel")) == {"panes": 1}
+    assert parse(stored, 0) == ({"panes": 1, pane: 44}, OVER)
+    assert parse(stored, 70_000) == ({"panes": 1, pane: 44}, OVER)
+    assert parse(stored, 70_001) == ({"panes": 1}, OVER)
+    assert parse({b"form": b"4", b"panes": b"1"}, 0) == ({"panes": 1}, ())
+    assert key_names(name.decode() for name in stored) == ["panes", pane]
 
 
 def test_lost_keys_are_named_while_they_are_few() -> None:
