@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from itertools import count
 from multiprocessing.connection import Connection
 from typing import Any
@@ -73,12 +74,11 @@ class Line:
             del self._waiting[number]
 
     def _listen(self) -> None:
-        try:
-            while (message := self._line.recv()) is not None:
-                self._loop.call_soon_threadsafe(self._heard, *message)
-        except (EOFError, OSError):
-            pass
-        self._loop.call_soon_threadsafe(self.closed.set)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(EOFError, OSError):
+                while (message := self._line.recv()) is not None:
+                    self._loop.call_soon_threadsafe(self._heard, *message)
+            self._loop.call_soon_threadsafe(self.closed.set)
 
     def _heard(self, number: int, answer: Any) -> None:
         self._unanswered -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from multiprocessing import Pipe
 
 import pytest
@@ -70,3 +71,21 @@ async def test_a_worker_that_does_not_answer_is_given_up_and_heard_again() -> No
     there.close()
     async with asyncio.timeout(10):
         await line.closed.wait()
+
+
+@pytest.mark.parametrize("message", [None, (1, "late")])
+def test_what_a_worker_says_when_its_pages_are_over_disturbs_nobody(message: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = Pipe()
+
+    async def listening() -> None:
+        Line(here).listen()
+
+    failed: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    asyncio.run(listening())
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "answers of the worker" and thread.is_alive()]
+    there.send(message)
+    there.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert failed == []
