@@ -51,7 +51,7 @@ def log_of(topic: Topic, settings: Settings) -> list[LogRecord]:
             LogRecord(settings.topic(topic), 0, number, NOW - 20 + number, name.encode(), value)
             for number, (name, value) in enumerate(zip(names, written, strict=True))
         ]
-    return [record for each, record in hostile_log(17, settings, NOW, 600, partitions=1) if each is topic]
+    return [record for each, record in hostile_log(17, settings, NOW, 300, partitions=1) if each is topic]
 
 
 async def take_over(redis: Redis, settings: Settings, topic: Topic, log: Sequence[LogRecord]) -> Claimed:

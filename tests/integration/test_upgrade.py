@@ -43,7 +43,7 @@ from tests.stored_tables import HALF, NOW, Stored, settings_of, stored_tables
 Parts = dict[tuple[Topic, int], list[LogRecord]]
 
 
-@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow), 4])
+@pytest.fixture(scope="module", params=[*(pytest.param(form, marks=pytest.mark.slow) for form in (1, 2, 3)), 4])
 def old(request: pytest.FixtureRequest) -> Stored:
     return stored_tables(f"tables-form-{request.param}.xz")
 
