@@ -8,6 +8,7 @@ the cubes of the settings. Its owner adds what it writes, so that a key which is
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from streams.ingest.dedupe import BUCKET_MS
 from streams.panes.ladder import DAY_MS
@@ -90,23 +91,37 @@ def in_words(names: Collection[str]) -> str:
     return ", ".join(sorted(names)[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
-def in_turn(pane: tuple[int, int], turn: int, turns: int) -> bool:
-    """Whether a pane is among those that are looked at in this turn: by what it is, as panes come and go."""
-    size, start = pane
-    return start // size % turns == turn % turns
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """What is kept, as read."""
+
+    #: Name behind the tag -> length, of single keys.
+    single: dict[str, int]
+    #: Those whose sizes are kept, and over which cubes these are; that may not be those of the settings.
+    panes: list[tuple[int, int]]
+    cubes: tuple[str, ...]
+
+    def in_turn(self, turn: int, turns: int) -> list[tuple[int, int]]:
+        """The panes that are looked at in this turn: by what they are, as panes come and go."""
+        return [(size, start) for size, start in self.panes if start // size % turns == turn % turns]
 
 
-def parse(stored: Mapping[bytes, bytes], since: int) -> tuple[dict[str, int], tuple[str, ...]] | None:
-    """Name behind the tag -> length, of the keys that hold something from `since` (epoch ms) on: Redis itself lets go of older ones.
+def parse(stored: Mapping[bytes, bytes], since: int) -> Lengths | None:
+    """The entries for what holds something from `since` (epoch ms) on: Redis itself lets go of what is older.
 
-    And the cubes over which the sizes of panes are, which may not be those of the settings. None if it is not what an owner leaves behind:
-    the key was lost, though its owner may have written to it since.
+    None if it is not what an owner leaves behind: the key was lost, though its owner may have written to it since.
     """
     if ALWAYS.encode() not in stored:
         return None
-    names = {stored_name.decode() for stored_name in stored} - {ALWAYS, CUBES}
-    cubes = tuple(stored.get(CUBES.encode(), b"").decode().split())
-    return {name: int(stored[name.encode()]) for name in names if _until(name) > since}, cubes
+    single: dict[str, int] = {}
+    panes: list[tuple[int, int]] = []
+    for name in key_names(name.decode() for name in stored):
+        pane = pane_named(name)
+        if pane is not None and pane[1] >= since:
+            panes.append(pane)
+        elif pane is None and _until(name) > since:
+            single[name] = int(stored[name.encode()])
+    return Lengths(single, panes, tuple(stored.get(CUBES.encode(), b"").decode().split()))
 
 
 def key_names(stored: Iterable[str]) -> list[str]:
@@ -115,7 +130,7 @@ def key_names(stored: Iterable[str]) -> list[str]:
 
 
 def _until(name: str) -> float:
-    """Epoch ms up to which the key of a name may hold something."""
+    """Epoch ms up to which a single key of that name may hold something."""
     kind, _, rest = name.partition(":")
     match kind:
         case "rows":
@@ -124,6 +139,4 @@ def _until(name: str) -> float:
             return (int(rest) + 1) * DAY_MS
         case "seen":
             return (int(rest.partition(":")[0]) + 1) * BUCKET_MS
-        case "pane":
-            return pane_of(rest)[1] + 1
     return float("inf")

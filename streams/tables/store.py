@@ -174,14 +174,12 @@ class PartitionStore:
         found = await aside(kept.parse, stored, since)
         if found is None:
             return [self.keys.behind_tag(self.keys.kept())]
-        lengths, cubes = found
-        panes = list(filter(None, map(kept.pane_named, lengths)))
+        panes = found.panes
         if turn is not None:
-            turns = -(-len(panes) * len(self.keys_of((1_000, 0))) // _KEYS_A_TURN)
-            panes = [pane for pane in panes if kept.in_turn(pane, turn, turns)]
-        now = await self.lengths([name for name in lengths if kept.pane_named(name) is None])
-        lost = [name for name, (size, entry) in (await self.sizes(panes, cubes)).items() if entry not in (None, size)]
-        for name in (name for name, length in now.items() if lengths[name] != length):
+            panes = await aside(found.in_turn, turn, -(-len(panes) * len(self.keys_of((1_000, 0))) // _KEYS_A_TURN))
+        lost = [name for name, (size, entry) in (await self.sizes(panes, found.cubes)).items() if entry not in (None, size)]
+        now = await self.lengths(found.single)
+        for name in (name for name, length in found.single.items() if now[name] != length):
             # The owner may have written meanwhile, key and length in one step.
             pipe = self._redis.pipeline(transaction=True)
             pipe.hget(self.keys.kept(), name)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streams.ingest.dedupe import BUCKET_MS
 from streams.panes.ladder import DAY_MS
-from streams.tables.kept import Kept, asked, in_turn, in_words, key_names, pane_named, parse, written
+from streams.tables.kept import Kept, Lengths, asked, in_words, key_names, pane_named, parse, written
 from streams.tables.keys import Command, PartitionKeys
 
 KEYS = PartitionKeys("n", "t.spend", 3)
@@ -62,7 +62,7 @@ def test_what_is_written_is_what_was_said_of_each_key(steps: list[tuple[str, str
         else:
             redis.run(kept.take_commands())
     redis.run(kept.take_commands())
-    assert parse(redis.stored, 0) == ({KEYS.behind_tag(key): length for key, length in lengths.items()}, OVER)
+    assert parse(redis.stored, 0) == Lengths({KEYS.behind_tag(key): length for key, length in lengths.items()}, [], OVER)
     assert kept.take_commands() == []
 
 
@@ -92,17 +92,17 @@ def test_nothing_is_told_from_a_key_without_entries() -> None:
     redis = Redis()
     assert parse(redis.stored, 0) is None
     redis.run(written(KEYS, {"registry": 0, "panes": 5}, 4, CUBES))
-    assert parse(redis.stored, 0) == ({"panes": 5}, OVER)
+    assert parse(redis.stored, 0) == Lengths({"panes": 5}, [], OVER)
 
 
 def test_what_redis_may_have_let_go_of_by_itself_is_not_asked_for() -> None:
     lengths = {KEYS.behind_tag(key): 1 for key in NAMES}
     redis = Redis()
     redis.run(written(KEYS, lengths, 4, CUBES))
-    assert parse(redis.stored, 10 * BUCKET_MS - 1) == (lengths, OVER)
-    assert parse(redis.stored, 8 * DAY_MS - 1) == ({name: 1 for name in lengths if not name.startswith("seen")}, OVER)
-    assert parse(redis.stored, 8 * DAY_MS) == ({"reports:8": 1, "registry": 1, "panes": 1}, OVER)
-    assert parse(redis.stored, 9 * DAY_MS) == ({"registry": 1, "panes": 1}, OVER)
+    assert parse(redis.stored, 10 * BUCKET_MS - 1) == Lengths(lengths, [], OVER)
+    assert parse(redis.stored, 8 * DAY_MS - 1) == Lengths({name: 1 for name in lengths if not name.startswith("seen")}, [], OVER)
+    assert parse(redis.stored, 8 * DAY_MS) == Lengths({"reports:8": 1, "registry": 1, "panes": 1}, [], OVER)
+    assert parse(redis.stored, 9 * DAY_MS) == Lengths({"registry": 1, "panes": 1}, [], OVER)
 
 
 def test_each_key_is_asked_by_the_command_of_its_type() -> None:
@@ -116,10 +116,10 @@ def test_sizes_of_panes_come_with_the_cubes_that_they_are_over() -> None:
     assert pane_named(pane) == (10_000, 70_000)
     assert pane_named("panes") is None and pane_named("rows:campaign:7") is None
     stored = {b"form": b"5", b"cubes": b"campaign total", b"panes": b"1", pane.encode(): b"44"}
-    assert parse(stored, 0) == ({"panes": 1, pane: 44}, OVER)
-    assert parse(stored, 70_000) == ({"panes": 1, pane: 44}, OVER)
-    assert parse(stored, 70_001) == ({"panes": 1}, OVER)
-    assert parse({b"form": b"4", b"panes": b"1"}, 0) == ({"panes": 1}, ())
+    assert parse(stored, 0) == Lengths({"panes": 1}, [(10_000, 70_000)], OVER)
+    assert parse(stored, 70_000) == Lengths({"panes": 1}, [(10_000, 70_000)], OVER)
+    assert parse(stored, 70_001) == Lengths({"panes": 1}, [], OVER)
+    assert parse({b"form": b"4", b"panes": b"1"}, 0) == Lengths({"panes": 1}, [], ())
     assert key_names(name.decode() for name in stored) == ["panes", pane]
 
 
@@ -131,7 +131,7 @@ def test_lost_keys_are_named_while_they_are_few() -> None:
 def test_every_pane_is_looked_at_once_in_so_many_turns_though_others_come_and_go() -> None:
     looked: dict[int, list[int]] = {}
     for minute in range(120):
-        for number in range(minute, minute + 60):
-            if in_turn((60_000, 60_000 * number), minute, 10):
-                looked.setdefault(number, []).append(minute)
+        there = Lengths({}, [(60_000, 60_000 * number) for number in range(minute, minute + 60)], OVER)
+        for _, start in there.in_turn(minute, 10):
+            looked.setdefault(start // 60_000, []).append(minute)
     assert all(len(looked[number]) == 6 for number in range(60, 120))
