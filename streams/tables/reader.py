@@ -298,6 +298,7 @@ class TableReader:
                 break
             # Rows came to be since the numbers of chunks were asked for: ask again.
             numbers, asked = wanted, True
+        codes = {day: _to_whole_chunks(numbers_) for day, numbers_ in codes.items()}
         stored = []
         for size, start in panes:
             day = start // DAY_MS
@@ -315,12 +316,17 @@ def _chunks_of(numbers: Ints) -> list[int]:
     return found
 
 
+def _to_whole_chunks(numbers: Ints) -> Ints:
+    """With -1 for codes whose row keys nobody has: Redis lost them, and their owner has not noticed yet."""
+    return np.concatenate([numbers, np.full(-len(numbers) % chunks.CHUNK, -1, np.int64)])
+
+
 @dataclass(slots=True)
 class _StoredPane:
     """One cube in one pane of one partition, as stored."""
 
     pane: PaneId
-    #: Row number of each code of the pane's day, -1 for those that are not wanted.
+    #: Row number of each code of the pane's day, -1 for those that are not wanted or not known.
     numbers: Ints
     chunks: dict[int, bytes]
     logs: dict[str, bytes]
@@ -328,7 +334,12 @@ class _StoredPane:
     def sorted_logs(self) -> dict[str, SortedLog]:
         """The entries of the wanted rows."""
         entries = {sketch: np.frombuffer(log, np.uint64) for sketch, log in self.logs.items()}
-        return {sketch: SortedLog.of_entries(each[self.numbers[codes_of(each)] >= 0]) for sketch, each in entries.items()}
+        return {sketch: SortedLog.of_entries(each[self._wanted(codes_of(each))]) for sketch, each in entries.items()}
+
+    def _wanted(self, codes: Ints) -> NDArray[np.bool_]:
+        wanted = codes < len(self.numbers)
+        wanted[wanted] = self.numbers[codes[wanted]] >= 0
+        return wanted
 
 
 def _sums(
@@ -362,12 +373,14 @@ def _sums_of_held(found: Sequence[Found], rows: int) -> dict[str, Ints]:
     """Stored measures per row of everything that was found, arrays of shape (rows, 1)."""
     sums: dict[str, Ints] = {}
     for pane in found:
-        number = pane.numbers[pane.content.codes]
+        # Beyond are rows whose keys Redis lost, and whose owner has not noticed yet.
+        known = int(np.searchsorted(pane.content.codes, len(pane.numbers)))
+        number = pane.numbers[pane.content.codes[:known]]
         for name, values in pane.content.measures.items():
             if name not in sums:
                 sums[name] = np.zeros((rows, 1), np.int64)
             # Each row is once in a pane.
-            sums[name][number, 0] += values
+            sums[name][number, 0] += values[:known]
     return sums
 
 

@@ -19,7 +19,7 @@ from tests.chaos.servers import copy_file_of, put_file_back, tear_off
 #: Keys of a partition beside the bookkeeping, by kind.
 _OF_TABLES = re.compile(rb".*\}:(rows|seen|reports|pane|reach|dwell|load|registry|panes|kept)(?::.*)?$")
 #: Seconds within which somebody claims a partition of which a key was lost, and between two looks at that.
-_NOTICED_WITHIN, _LOOK = 60.0, 0.1
+_NOTICED_WITHIN, _LOOK = 30.0, 0.1
 
 
 def _node(arena: Arena, planned: Planned) -> EmbeddedRedis:

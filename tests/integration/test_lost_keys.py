@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -484,3 +485,26 @@ async def test_a_takeover_that_was_cut_short_tells_of_a_loss_once(settings: Sett
     _, findings = await only_whole(before.store, meta, state, NOW, 0)
     assert len(findings) == 1
     assert (await take_over(redis, settings, Topic.CLICKS, log)).findings == []
+
+
+@pytest.mark.parametrize("held", [True, False])
+async def test_until_it_is_noticed_rows_whose_names_are_gone_are_left_out(settings: Settings, redis: Redis, held: bool) -> None:
+    log = log_of(Topic.CLICKS, settings)
+    before = await counted(redis, settings, Topic.CLICKS, log[:-1])
+    reader = TableReader(redis, settings)
+    end = NOW // DAY * DAY + DAY
+    if held:
+        whole = await reader.window("campaign", end - DAY, end)
+        assert len(whole.rows) > 3
+    await redis.delete(before.store.keys.rows("campaign", NOW // DAY_MS))
+    for rows in (0, 1):
+        if rows:
+            # The owner knows of nothing, and goes on.
+            new = {"event_id": "new", "occurred_at": NOW, "campaign_id": "new", "channel": "search", "user_id": "new"}
+            await apply(before.flusher, [log[-1], replace(log[-1], offset=log[-1].offset + 1, key=b"new", value=json.dumps(new).encode())])
+        for read in (reader, TableReader(redis, settings)):
+            window = await read.window("campaign", end - DAY, end)
+            series = await read.series("campaign", end - DAY, end, DAY, measures=["clicks"])
+            asked = await read.window("campaign", end - DAY, end, where={"campaign_id": "new"})
+            assert len(window.rows) <= rows and len(series.rows) <= rows and len(asked.rows) <= rows
+            assert all(len(values) == len(window.rows) for values in window.estimates.values())
