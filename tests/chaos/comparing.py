@@ -20,6 +20,7 @@ from streams.tables.generations import generation_in_use, tables_namespace
 from streams.tables.keys import PartitionKeys, alerts_key
 from streams.tables.reader import TableReader
 from streams.tables.sketchlogs import split_counts
+from streams.tables.store import PartitionStore
 from streams.tables.windows import Window
 from tests.chaos.differences import (
     Verdict,
@@ -96,6 +97,7 @@ class Comparer:
         await self._windows(verdict, number, chance)
         await self._panes(verdict, number, chance)
         await self._sketches(verdict)
+        await self._whole(verdict)
         verdict.add("registry", "campaigns", reference.registry, await self._reader.campaigns())
         await self._refused(verdict)
         await self._incidents(verdict)
@@ -174,6 +176,15 @@ class Comparer:
                 found[sketch] += int(split_counts(np.frombuffer(stored, np.uint64))[1].sum())
         for sketch, count in self._expected.sketched(start, end).items():
             verdict.add("sketches of cube campaign", f"values of {sketch}", count, found[sketch])
+
+    async def _whole(self, verdict: Verdict) -> None:
+        """Every key is as long as whoever wrote it last left it, also those of panes and cubes that no window of this round reads."""
+        namespace = tables_namespace(self._settings.redis.namespace, await generation_in_use(self._redis, self._settings))
+        since = self._expected.record_time - self._ladder.retention
+        for topic, partition in self.ends:
+            store = PartitionStore(self._redis, PartitionKeys(namespace, topic, partition), self._settings.all_cubes)
+            if (await store.meta()).record_time:
+                verdict.add(f"keys of {topic}:{partition}", "not as they were left", [], await store.lost_keys(since))
 
     async def _refused(self, verdict: Verdict) -> None:
         for _, record in await self._quarantine.more():
