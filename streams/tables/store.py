@@ -176,7 +176,7 @@ class PartitionStore:
             return [self.keys.behind_tag(self.keys.kept())]
         panes = found.panes
         if turn is not None:
-            panes = await aside(found.in_turn, turn, -(-len(panes) * len(self.keys_of((1_000, 0))) // _KEYS_A_TURN))
+            panes = await aside(found.in_turn, turn, -(-len(panes) * self._keys_a_pane // _KEYS_A_TURN))
         lost = [name for name, (size, entry) in (await self.sizes(panes, found.cubes)).items() if entry not in (None, size)]
         now = await self.lengths(found.single)
         for name in (name for name, length in found.single.items() if now[name] != length):
@@ -210,12 +210,16 @@ class PartitionStore:
         """
         cubes = self._cubes if cubes is None else cubes
         found: dict[str, tuple[int, int | None]] = {}
-        for some in batched(panes, max(1, min(AT_ONCE, _KEYS_AT_ONCE // len(self.keys_of((1_000, 0)))))):
+        for some in batched(panes, max(1, min(AT_ONCE, _KEYS_AT_ONCE // self._keys_a_pane))):
             names = [self.keys.behind_tag(self.keys.pane(*pane)) for pane in some]
             keys = [self.keys.kept(), *chain.from_iterable(self.keys_of(pane, cubes) for pane in some)]
             answers = iter(await self._sizes(keys=keys, args=[kept.named(cubes), *names]))
             found |= {name: (int(next(answers)), None if (entry := next(answers)) is None else int(entry)) for name in names}
         return found
+
+    @property
+    def _keys_a_pane(self) -> int:
+        return 1 + len(self.keys.sketches) * len(self._cubes)
 
     def keys_of(self, pane: PaneId, cubes: Sequence[str] | None = None) -> list[str]:
         """All keys of a pane over `cubes`, without them over those of the settings; its hash first."""

@@ -165,7 +165,7 @@ class Comparer:
         start, end = whole_range(self._expected.record_time, self._ladder)
         size = self._ladder.levels[-1].size
         found = {"dwell": 0, "load": 0}
-        namespace = tables_namespace(self._settings.redis.namespace, await generation_in_use(self._redis, self._settings))
+        namespace = await self._namespace()
         for topic, partition in self.ends:
             keys = PartitionKeys(namespace, topic, partition)
             for sketch in found.keys() & set(keys.sketches):
@@ -177,9 +177,13 @@ class Comparer:
         for sketch, count in self._expected.sketched(start, end).items():
             verdict.add("sketches of cube campaign", f"values of {sketch}", count, found[sketch])
 
+    async def _namespace(self) -> str:
+        """That of the tables in use."""
+        return tables_namespace(self._settings.redis.namespace, await generation_in_use(self._redis, self._settings))
+
     async def _whole(self, verdict: Verdict) -> None:
         """Every key is as long as whoever wrote it last left it, also those of panes and cubes that no window of this round reads."""
-        namespace = tables_namespace(self._settings.redis.namespace, await generation_in_use(self._redis, self._settings))
+        namespace = await self._namespace()
         since = self._expected.record_time - self._ladder.retention
         for topic, partition in self.ends:
             store = PartitionStore(self._redis, PartitionKeys(namespace, topic, partition), self._settings.all_cubes)

@@ -76,6 +76,12 @@ async def lose(redis: Any, tag: str, name: str) -> str:
     return found[-1].removeprefix(tag)
 
 
+async def assert_counted(topic: Topic, log: Sequence[LogRecord], settings: Settings, redis: Redis) -> None:
+    """The tables hold what the log says."""
+    reference = judge([(topic, record) for record in log], settings, DIMENSIONS)
+    await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS)
+
+
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dedupe, "PART_ROWS", 2)
@@ -179,8 +185,7 @@ async def test_what_was_lost_of_a_pane_is_missed_though_it_was_written_since(
     assert missed in after.findings[0].detail and "counting anew from offset 0" in after.findings[0].detail
     await apply(after.flusher, log)
     assert await after.store.lost_keys(0) == []
-    reference = judge([(Topic.CLICKS, record) for record in log], settings, DIMENSIONS)
-    await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS)
+    await assert_counted(Topic.CLICKS, log, settings, redis)
 
 
 @pytest.mark.parametrize("name", ["reach:10:*:campaign", "pane:10:*"])
@@ -198,8 +203,7 @@ async def test_a_key_of_a_pane_that_somebody_made_something_else_is_lost(setting
     assert missed in after.findings[0].detail
     if whole:
         await apply(after.flusher, log)
-        reference = judge([(Topic.CLICKS, record) for record in log], settings, DIMENSIONS)
-        await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS)
+        await assert_counted(Topic.CLICKS, log, settings, redis)
     assert (await take_over(redis, settings, Topic.CLICKS, log)).findings == [], "it is said once"
 
 
@@ -250,8 +254,7 @@ async def test_lengths_that_were_lost_under_an_owner_who_writes_on_are_not_belie
     after = await take_over(redis, settings, Topic.CLICKS, log)
     assert after.flusher.meta.next_offset == 0
     await apply(after.flusher, log)
-    reference = judge([(Topic.CLICKS, record) for record in log], settings, DIMENSIONS)
-    await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS)
+    await assert_counted(Topic.CLICKS, log, settings, redis)
 
 
 async def test_the_list_of_panes_and_the_lengths_may_go_together(settings: Settings, redis: Redis) -> None:
@@ -263,8 +266,7 @@ async def test_the_list_of_panes_and_the_lengths_may_go_together(settings: Setti
     after = await take_over(redis, settings, Topic.CLICKS, log)
     assert [finding.kind for finding in after.findings] == [Break.TABLES_FELL_BACK]
     await apply(after.flusher, log[-20:])
-    reference = judge([(Topic.CLICKS, record) for record in log], settings, DIMENSIONS)
-    await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS)
+    await assert_counted(Topic.CLICKS, log, settings, redis)
     assert await after.store.lost_keys(0) == []
 
 
@@ -331,8 +333,7 @@ async def test_the_list_of_panes_is_made_anew(settings: Settings, redis: Redis) 
     assert "it was made anew" in after.findings[0].detail
     assert after.flusher.meta.next_offset == log[-1].offset + 1, "nothing is read again"
     assert set(await after.store.known_panes()) == panes
-    reference = judge([(Topic.CLICKS, record) for record in log], settings, DIMENSIONS)
-    await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS)
+    await assert_counted(Topic.CLICKS, log, settings, redis)
 
 
 async def test_a_key_that_somebody_made_something_else_is_lost(settings: Settings, redis: Redis) -> None:
@@ -343,8 +344,7 @@ async def test_a_key_that_somebody_made_something_else_is_lost(settings: Setting
     after = await take_over(redis, settings, Topic.CLICKS, log)
     assert lost in after.findings[0].detail
     await apply(after.flusher, log)
-    reference = judge([(Topic.CLICKS, record) for record in log], settings, DIMENSIONS)
-    await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS)
+    await assert_counted(Topic.CLICKS, log, settings, redis)
 
 
 async def test_what_expired_by_itself_is_not_lost(settings: Settings, redis: Redis) -> None:
@@ -452,8 +452,7 @@ async def test_what_tells_of_other_keys_may_become_something_else(settings: Sett
     assert [finding.kind for finding in after.findings] == [Break.TABLES_FELL_BACK]
     if left := log[after.flusher.meta.next_offset :]:
         await apply(after.flusher, left)
-    reference = judge([(Topic.CLICKS, record) for record in log], settings, DIMENSIONS)
-    await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS)
+    await assert_counted(Topic.CLICKS, log, settings, redis)
     assert (await take_over(redis, settings, Topic.CLICKS, log)).findings == []
 
 
@@ -471,8 +470,7 @@ async def test_an_owner_that_meets_something_else_under_a_name_is_fenced_and_cou
     after = await take_over(redis, settings, Topic.CLICKS, log)
     assert len(after.findings) == 1 and after.flusher.meta.next_offset == 0
     await apply(after.flusher, log)
-    reference = judge([(Topic.CLICKS, record) for record in log], settings, DIMENSIONS)
-    await assert_tables_equal(reference, TableReader(redis, settings), settings, WINDOWS)
+    await assert_counted(Topic.CLICKS, log, settings, redis)
 
 
 async def test_a_takeover_that_was_cut_short_tells_of_a_loss_once(settings: Settings, redis: Redis) -> None:
